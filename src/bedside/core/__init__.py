@@ -1,0 +1,1 @@
+"""The words every other part uses: errors, settings, chat types, clock. No I/O, no framework."""

@@ -1,0 +1,1 @@
+"""Where models run. One seam (``base.Runtime``), several engines behind it."""

@@ -1,0 +1,101 @@
+"""A scripted engine: a real implementation of the seam for demos, docs and tests, with no model at all.
+
+It answers from a script, keeps the seam's rules (final record, cancellation, refusals), counts
+words as tokens, and remembers what it was asked.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+
+from bedside.core.chat import ChatEvent, Finished, FinishReason, Generation, ModelInfo, Token
+from bedside.core.errors import BedsideError
+from bedside.runtimes.base import Runtime
+
+Script = Callable[[Generation], str]
+
+
+def echo(generation: Generation) -> str:
+    """The default script: says what it was given, so that a test can tell requests apart."""
+    return f"You said: {generation.messages[-1].content}"
+
+
+@dataclass
+class FakeRuntime(Runtime):
+    """Answers ``script(generation)`` word by word, ``pace`` seconds apart.
+
+    ``fail_after`` raises ``error`` once that many tokens went out (0: before the first one).
+    """
+
+    script: Script = echo
+    name: str = "fake"
+    model_names: Sequence[str] = ("fake:text", "fake:vision")
+    pace: float = 0.0
+    context_tokens: int = 4096
+    fail_after: int | None = None
+    error: str = "ENGINE_GONE"
+    seen: list[Generation] = field(default_factory=list)
+    running: int = 0
+
+    async def generate(self, generation: Generation) -> AsyncIterator[ChatEvent]:
+        self.check(generation)
+        self.seen.append(generation)
+        self.running += 1
+        try:
+            async for event in self._play(generation):
+                yield event
+        finally:
+            self.running -= 1
+
+    def check(self, generation: Generation) -> None:
+        """Refuses what a real engine refuses: a model that is not there, a prompt that does not fit."""
+        if generation.model not in self.model_names:
+            raise BedsideError("MODEL_UNKNOWN", name=generation.model, near=", ".join(self.model_names))
+        tokens = self.tokens(generation)
+        if tokens + (generation.options.max_tokens or 1) > self.context_tokens:
+            raise BedsideError("PROMPT_TOO_LONG", tokens=tokens, model=generation.model, limit=self.context_tokens)
+
+    async def _play(self, generation: Generation) -> AsyncIterator[ChatEvent]:
+        words = self.script(generation).split(" ")
+        limit = generation.options.max_tokens or len(words)
+        for n, word in enumerate(words[:limit]):
+            if n == self.fail_after:
+                raise BedsideError(self.error, **self._facts(generation))
+            await asyncio.sleep(self.pace)
+            yield Token(word if n == 0 else f" {word}")
+        reason = FinishReason.LENGTH if limit < len(words) else FinishReason.STOP
+        yield Finished(reason, self.tokens(generation), min(limit, len(words)))
+
+    def _facts(self, generation: Generation) -> dict[str, object]:
+        return {"model": generation.model, "node": self.name, "seconds": generation.stall_seconds, "status": 500}
+
+    @staticmethod
+    def tokens(generation: Generation) -> int:
+        return sum(len(message.content.split()) for message in generation.messages)
+
+    async def models(self) -> Sequence[ModelInfo]:
+        return [self._info(name) for name in self.model_names]
+
+    def _info(self, name: str) -> ModelInfo:
+        vision = name.endswith("vision")
+        return ModelInfo(
+            name=name,
+            display_name="Scripted answers",
+            size=0,
+            type="vision" if vision else "text",
+            capabilities=("completion", "vision") if vision else ("completion",),
+            description="No model: answers come from a script.",
+            installed=True,
+            digest="sha256:" + "0" * 64,
+            license="Apache-2.0",
+            context_length=self.context_tokens,
+        )
+
+    async def loaded(self) -> Sequence[str]:
+        return tuple(self.model_names)
+
+    async def count(self, generation: Generation) -> int | None:
+        return self.tokens(generation)
+
+    async def context(self, model: str) -> int | None:
+        return self.context_tokens
