@@ -38,13 +38,19 @@ class ErrorSpec:
 
 ERRORS: Mapping[str, ErrorSpec] = {
     # What a caller sent
-    "NOT_FOUND": ErrorSpec(Kind.MISSING, "There is nothing at {path}.", "See /api/openapi.json for the calls."),
+    "NOT_FOUND": ErrorSpec(
+        Kind.MISSING, "There is nothing at {path}.", "See /api/openapi.json for the calls."
+    ),
     "METHOD_NOT_ALLOWED": ErrorSpec(Kind.METHOD, "{path} does not take {method}.", "It takes {allowed}."),
-    "BAD_JSON": ErrorSpec(Kind.INVALID, "The body is not valid JSON: {why}.", "Send one JSON object in UTF-8."),
+    "BAD_JSON": ErrorSpec(
+        Kind.INVALID, "The body is not valid JSON: {why}.", "Send one JSON object in UTF-8."
+    ),
     "UNKNOWN_FIELD": ErrorSpec(
         Kind.INVALID, "The body has a field that is not known here: {field}.", "Known fields: {known}."
     ),
-    "BAD_FIELD": ErrorSpec(Kind.INVALID, "The field {field} is not right: {why}.", "Correct it and send again."),
+    "BAD_FIELD": ErrorSpec(
+        Kind.INVALID, "The field {field} is not right: {why}.", "Correct it and send again."
+    ),
     "BODY_TOO_LARGE": ErrorSpec(
         Kind.TOO_LARGE,
         "The body is over the limit of {limit} bytes.",
@@ -54,16 +60,22 @@ ERRORS: Mapping[str, ErrorSpec] = {
         Kind.INVALID, "imageData is not valid base64.", "Encode the image file's bytes as standard base64."
     ),
     "NOT_AN_IMAGE": ErrorSpec(
-        Kind.INVALID, "imageData is not a picture this program knows.", "Send a whole PNG, JPEG, GIF, BMP or WebP."
+        Kind.INVALID,
+        "imageData is not a picture this program knows.",
+        "Send a whole PNG, JPEG, GIF, BMP or WebP.",
     ),
     "MODEL_UNKNOWN": ErrorSpec(
         Kind.MISSING,
         "There is no model named {name}.",
         "Near names: {near}. GET /api/local/models lists all.",
     ),
-    "MODEL_NOT_INSTALLED": ErrorSpec(Kind.CONFLICT, "The model {name} is not installed.", "Install it with: {command}"),
+    "MODEL_NOT_INSTALLED": ErrorSpec(
+        Kind.CONFLICT, "The model {name} is not installed.", "Install it with: {command}"
+    ),
     "MODEL_HAS_NO_EYES": ErrorSpec(
-        Kind.INVALID, "The model {name} reads text only.", "Choose a model whose type is vision, or send no image."
+        Kind.INVALID,
+        "The model {name} reads text only.",
+        "Choose a model whose type is vision, or send no image.",
     ),
     "TASK_UNKNOWN": ErrorSpec(Kind.MISSING, "There is no task named {name}.", "Tasks: {known}."),
     "PROMPT_TOO_LONG": ErrorSpec(
@@ -78,14 +90,18 @@ ERRORS: Mapping[str, ErrorSpec] = {
         "Sign in at POST /api/auth/login and send 'Authorization: Bearer TOKEN'.",
     ),
     "TOKEN_EXPIRED": ErrorSpec(
-        Kind.UNAUTHENTICATED, "The access token has expired.", "Renew it at POST /api/auth/refresh, or sign in again."
+        Kind.UNAUTHENTICATED,
+        "The access token has expired.",
+        "Renew it at POST /api/auth/refresh, or sign in again.",
     ),
     "TOKEN_INVALID": ErrorSpec(Kind.UNAUTHENTICATED, "The access token is not valid here.", "Sign in again."),
     "REFRESH_INVALID": ErrorSpec(
         Kind.UNAUTHENTICATED, "The refresh token is not valid, or was used before.", "Sign in again."
     ),
     "SIGN_IN_FAILED": ErrorSpec(
-        Kind.UNAUTHENTICATED, "The user name or the password is wrong.", "Check both; an admin can set a new password."
+        Kind.UNAUTHENTICATED,
+        "The user name or the password is wrong.",
+        "Check both; an admin can set a new password.",
     ),
     "SIGN_IN_THROTTLED": ErrorSpec(
         Kind.THROTTLED, "Too many failed sign-ins.", "Try again in {seconds} seconds."
@@ -96,9 +112,13 @@ ERRORS: Mapping[str, ErrorSpec] = {
         "POST /api/auth/password with currentPassword and newPassword.",
     ),
     "PASSWORD_TOO_WEAK": ErrorSpec(
-        Kind.INVALID, "The new password is not strong enough: {why}.", "Choose a longer one that is not in use elsewhere."
+        Kind.INVALID,
+        "The new password is not strong enough: {why}.",
+        "Choose a longer one that is not in use elsewhere.",
     ),
-    "FORBIDDEN": ErrorSpec(Kind.FORBIDDEN, "Not allowed: {reason}.", "Ask an admin for a role that may do this."),
+    "FORBIDDEN": ErrorSpec(
+        Kind.FORBIDDEN, "Not allowed: {reason}.", "Ask an admin for a role that may do this."
+    ),
     # Users, as an admin meets them
     "USER_EXISTS": ErrorSpec(Kind.CONFLICT, "There is already a user {name}.", "Choose another name."),
     "USER_UNKNOWN": ErrorSpec(Kind.MISSING, "There is no user {name}.", "'bedside users list' shows them."),
@@ -115,15 +135,21 @@ ERRORS: Mapping[str, ErrorSpec] = {
         Kind.THROTTLED, "The queue is full ({waiting} requests wait).", "Try again in {seconds} seconds."
     ),
     "WAITED_TOO_LONG": ErrorSpec(
-        Kind.TIMEOUT, "The request was not done within {seconds} seconds.", "Try again, or raise BEDSIDE_REQUEST_SECONDS."
+        Kind.TIMEOUT,
+        "The request was not done within {seconds} seconds.",
+        "Try again, or raise BEDSIDE_REQUEST_SECONDS.",
     ),
-    "SHUTTING_DOWN": ErrorSpec(Kind.UNAVAILABLE, "The gateway is shutting down.", "Try again when it is back."),
+    "SHUTTING_DOWN": ErrorSpec(
+        Kind.UNAVAILABLE, "The gateway is shutting down.", "Try again when it is back."
+    ),
     "LOCAL_MODELS_DISABLED": ErrorSpec(
         Kind.UNAVAILABLE, "Local models are switched off here.", "Set LOCAL_MODELS_ENABLED=true and restart."
     ),
     # Where models run
     "NODE_UNREACHABLE": ErrorSpec(
-        Kind.UNAVAILABLE, "The node {node} does not answer.", "Check that it runs; 'bedside settings' shows its address."
+        Kind.UNAVAILABLE,
+        "The node {node} does not answer.",
+        "Check that it runs; 'bedside settings' shows its address.",
     ),
     "NODE_FAILED": ErrorSpec(
         Kind.UNAVAILABLE,
@@ -131,10 +157,14 @@ ERRORS: Mapping[str, ErrorSpec] = {
         "See its last log lines in GET /api/health/detailed; fix the cause and restart the gateway.",
     ),
     "NODE_ERROR": ErrorSpec(
-        Kind.UPSTREAM, "The node {node} answered with an error ({status}).", "Try again; see the node's own log."
+        Kind.UPSTREAM,
+        "The node {node} answered with an error ({status}).",
+        "Try again; see the node's own log.",
     ),
     "NODE_GARBLED": ErrorSpec(
-        Kind.UPSTREAM, "The node {node} sent something that is not its protocol.", "Check what listens at its address."
+        Kind.UPSTREAM,
+        "The node {node} sent something that is not its protocol.",
+        "Check what listens at its address.",
     ),
     "ENGINE_GONE": ErrorSpec(
         Kind.UPSTREAM,
@@ -172,14 +202,18 @@ ERRORS: Mapping[str, ErrorSpec] = {
     ),
     # This machine and its set-up
     "SETTING_INVALID": ErrorSpec(Kind.SETUP, "The setting {name} is not right: {why}.", "{help}"),
-    "SETTINGS_FILE": ErrorSpec(Kind.SETUP, "The file {path} can't be read as settings: {why}.", "Correct that line."),
+    "SETTINGS_FILE": ErrorSpec(
+        Kind.SETUP, "The file {path} can't be read as settings: {why}.", "Correct that line."
+    ),
     "NODE_OUTSIDE": ErrorSpec(
         Kind.SETUP,
         "With HIPAA_MODE=true {node} is refused: {address} is not inside.",
         "If that host belongs to you, add its network to BEDSIDE_INSIDE_NETWORKS.",
     ),
     "DATA_FOLDER": ErrorSpec(
-        Kind.SETUP, "The data folder {path} can't be used: {why}.", "Make it writable for this user, or set BEDSIDE_DATA."
+        Kind.SETUP,
+        "The data folder {path} can't be used: {why}.",
+        "Make it writable for this user, or set BEDSIDE_DATA.",
     ),
     "STORE_CORRUPT": ErrorSpec(
         Kind.SETUP,
@@ -187,7 +221,9 @@ ERRORS: Mapping[str, ErrorSpec] = {
         "Move it aside and restore it from a backup; nothing was changed.",
     ),
     "STORE_UNAVAILABLE": ErrorSpec(
-        Kind.UNAVAILABLE, "The database can't be written just now ({why}).", "Make room on the disk, then try again."
+        Kind.UNAVAILABLE,
+        "The database can't be written just now ({why}).",
+        "Make room on the disk, then try again.",
     ),
     "STORE_TOO_NEW": ErrorSpec(
         Kind.SETUP,
@@ -200,12 +236,16 @@ ERRORS: Mapping[str, ErrorSpec] = {
         "Restore it from a backup; if it is lost, 'bedside keys new {name}' makes another and says what that costs.",
     ),
     "KEY_UNSAFE": ErrorSpec(
-        Kind.SETUP, "The key file {path} {why}.", "Restore it, or make it readable by its owner only: chmod 600."
+        Kind.SETUP,
+        "The key file {path} {why}.",
+        "Restore it, or make it readable by its owner only: chmod 600.",
     ),
     "PORT_IN_USE": ErrorSpec(
         Kind.SETUP, "Port {port} on {host} is taken.", "Stop what uses it, or set BEDSIDE_PORT to another."
     ),
-    "FILE_UNREADABLE": ErrorSpec(Kind.SETUP, "The file {path} can't be read: {why}.", "Check its name and its rights."),
+    "FILE_UNREADABLE": ErrorSpec(
+        Kind.SETUP, "The file {path} can't be read: {why}.", "Check its name and its rights."
+    ),
     # Getting a model
     "SOURCE_NOT_ALLOWED": ErrorSpec(
         Kind.SETUP,
@@ -213,9 +253,7 @@ ERRORS: Mapping[str, ErrorSpec] = {
         "Give permission for this one download with --allow-download, or bring the file: "
         "bedside models add {name} FILE",
     ),
-    "SOURCE_NONE": ErrorSpec(
-        Kind.SETUP, "The catalogue knows no file source for {name}.", "{command}"
-    ),
+    "SOURCE_NONE": ErrorSpec(Kind.SETUP, "The catalogue knows no file source for {name}.", "{command}"),
     "DOWNLOAD_FAILED": ErrorSpec(
         Kind.SETUP,
         "{name} could not be fetched from any source: {why}.",
@@ -227,10 +265,16 @@ ERRORS: Mapping[str, ErrorSpec] = {
         "It was thrown away. Try another source or a clean copy.",
     ),
     "DISK_FULL": ErrorSpec(
-        Kind.SETUP, "There is no room in {path}: {needed} needed, {free} free.", "Make room, then run the same command again."
+        Kind.SETUP,
+        "There is no room in {path}: {needed} needed, {free} free.",
+        "Make room, then run the same command again.",
     ),
-    "GGUF_INVALID": ErrorSpec(Kind.SETUP, "{path} is no GGUF model that can be loaded: {why}.", "Get a clean copy."),
-    "COMMAND_WRONG": ErrorSpec(Kind.SETUP, "{why}", "'bedside --help' and 'bedside COMMAND --help' show what is known."),
+    "GGUF_INVALID": ErrorSpec(
+        Kind.SETUP, "{path} is no GGUF model that can be loaded: {why}.", "Get a clean copy."
+    ),
+    "COMMAND_WRONG": ErrorSpec(
+        Kind.SETUP, "{why}", "'bedside --help' and 'bedside COMMAND --help' show what is known."
+    ),
     "SERVER_UNREACHABLE": ErrorSpec(
         Kind.SETUP, "No gateway answers at {url}.", "Start one with 'bedside serve' or 'make up'."
     ),

@@ -50,4 +50,3 @@ class TaskRequest:
     kind: Literal["text", "vision"] = "text"
     image: bytes | None = None
     options: Options = field(default_factory=Options)
-

@@ -117,7 +117,11 @@ def _parts(raw: str) -> Sequence[str]:
 
 def _without_credentials(raw: str) -> str:
     parts = urlsplit(raw)
-    return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else raw
+    return (
+        urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))
+        if "@" in parts.netloc
+        else raw
+    )
 
 
 _ROWS = (
@@ -128,24 +132,50 @@ _ROWS = (
         "Address of an Ollama node; its models are offered beside the embedded ones. Empty: none.",
         secret=True,
     ),
-    Setting("LOCAL_MODELS_ENABLED", "true", flag, "Whether models may be used at all; false refuses all model work."),
+    Setting(
+        "LOCAL_MODELS_ENABLED",
+        "true",
+        flag,
+        "Whether models may be used at all; false refuses all model work.",
+    ),
     Setting(
         "HIPAA_MODE",
         "true",
         flag,
         "Refuse nodes outside loopback and BEDSIDE_INSIDE_NETWORKS, and downloads without permission.",
     ),
-    Setting("GPU_ACCELERATION", "auto", choice("auto", "true", "false"), "Whether the embedded engine uses a GPU."),
+    Setting(
+        "GPU_ACCELERATION", "auto", choice("auto", "true", "false"), "Whether the embedded engine uses a GPU."
+    ),
     Setting("OLLAMA_NUM_PARALLEL", "4", number(1, 64), "Requests that one model works on at the same time."),
-    Setting("OLLAMA_MAX_LOADED_MODELS", "2", number(1, 64), "Embedded models kept in memory at the same time."),
-    Setting("OLLAMA_MAX_QUEUE", "64", number(1, 100_000), "Requests that may wait; one more is refused with 429."),
+    Setting(
+        "OLLAMA_MAX_LOADED_MODELS", "2", number(1, 64), "Embedded models kept in memory at the same time."
+    ),
+    Setting(
+        "OLLAMA_MAX_QUEUE", "64", number(1, 100_000), "Requests that may wait; one more is refused with 429."
+    ),
     Setting("BEDSIDE_HOST", "127.0.0.1", words, "Address the gateway listens on."),
     Setting("BEDSIDE_PORT", "3001", number(0, 65535), "Port the gateway listens on; 0 picks a free one."),
     Setting("BEDSIDE_DATA", "data", path, "Folder for the database, the audit log and the keys."),
-    Setting("BEDSIDE_MODELS_DIR", "~/.cache/bedside/models", path, "Folder that holds model files by their sha256."),
+    Setting(
+        "BEDSIDE_MODELS_DIR",
+        "~/.cache/bedside/models",
+        path,
+        "Folder that holds model files by their sha256.",
+    ),
     Setting("BEDSIDE_MODEL", "qwen2.5-coder:0.5b", words, "Model used where a request names none."),
-    Setting("BEDSIDE_CONTEXT", "8192", number(512, 1_048_576), "Context of each embedded model, in tokens, all slots together."),
-    Setting("BEDSIDE_PROMPT_CACHE_MB", "512", number(0, 1_048_576), "Memory per embedded model for prompts already read, in MiB."),
+    Setting(
+        "BEDSIDE_CONTEXT",
+        "8192",
+        number(512, 1_048_576),
+        "Context of each embedded model, in tokens, all slots together.",
+    ),
+    Setting(
+        "BEDSIDE_PROMPT_CACHE_MB",
+        "512",
+        number(0, 1_048_576),
+        "Memory per embedded model for prompts already read, in MiB.",
+    ),
     Setting(
         "BEDSIDE_INSIDE_NETWORKS",
         "",
@@ -158,17 +188,38 @@ _ROWS = (
         choices("local", "index", "url"),
         "Kinds of source models may come from without asking: local, index (package index), url.",
     ),
-    Setting("BEDSIDE_MODEL_FOLDERS", "", words, "Folders searched for model files by 'bedside models pull', with colons between."),
-    Setting("BEDSIDE_OLLAMA_KEY_FILE", "", optional_path, "File with the bearer key of an Ollama node behind a proxy."),
+    Setting(
+        "BEDSIDE_MODEL_FOLDERS",
+        "",
+        words,
+        "Folders searched for model files by 'bedside models pull', with colons between.",
+    ),
+    Setting(
+        "BEDSIDE_OLLAMA_KEY_FILE",
+        "",
+        optional_path,
+        "File with the bearer key of an Ollama node behind a proxy.",
+    ),
     Setting("BEDSIDE_MAX_BODY_MB", "32", number(1, 1024), "Largest request body, in MiB."),
-    Setting("BEDSIDE_REQUEST_SECONDS", "600", number(1, 86_400), "Longest time for one request, waiting included."),
+    Setting(
+        "BEDSIDE_REQUEST_SECONDS", "600", number(1, 86_400), "Longest time for one request, waiting included."
+    ),
     Setting("BEDSIDE_STALL_SECONDS", "30", number(1, 3600), "Longest silence of a node while it answers."),
     Setting("BEDSIDE_LOAD_SECONDS", "300", number(5, 7200), "Longest time for loading an embedded model."),
-    Setting("BEDSIDE_DRAIN_SECONDS", "30", number(0, 3600), "On SIGTERM, how long running requests may finish."),
+    Setting(
+        "BEDSIDE_DRAIN_SECONDS", "30", number(0, 3600), "On SIGTERM, how long running requests may finish."
+    ),
     Setting("BEDSIDE_TOKEN_MINUTES", "15", number(1, 1440), "Life of an access token."),
-    Setting("BEDSIDE_REFRESH_HOURS", "24", number(1, 8760), "Life of a refresh token; each use gives a new one."),
+    Setting(
+        "BEDSIDE_REFRESH_HOURS", "24", number(1, 8760), "Life of a refresh token; each use gives a new one."
+    ),
     Setting("BEDSIDE_TRUSTED_PROXIES", "", networks, "Proxies whose X-Forwarded-For is believed."),
-    Setting("BEDSIDE_LOG", "auto", choice("auto", "json", "text"), "Form of the program's log; auto: text on a terminal."),
+    Setting(
+        "BEDSIDE_LOG",
+        "auto",
+        choice("auto", "json", "text"),
+        "Form of the program's log; auto: text on a terminal.",
+    ),
 )
 SETTINGS: Mapping[str, Setting] = {row.name: row for row in _ROWS}
 
@@ -218,8 +269,12 @@ def resolve(sources: Sequence[tuple[str, Mapping[str, str]]]) -> Settings:
 
 
 def _resolve(row: Setting, sources: Sequence[tuple[str, Mapping[str, str]]]) -> Resolved:
-    source, raw = next(((where, given[row.name]) for where, given in sources if row.name in given), ("default", row.default))
+    source, raw = next(
+        ((where, given[row.name]) for where, given in sources if row.name in given), ("default", row.default)
+    )
     try:
         return Resolved(row, row.parse(raw.strip()), raw.strip(), source)
     except ValueError as why:
-        raise BedsideError("SETTING_INVALID", name=row.name, why=f"{why} (from {source})", help=row.help) from None
+        raise BedsideError(
+            "SETTING_INVALID", name=row.name, why=f"{why} (from {source})", help=row.help
+        ) from None

@@ -53,7 +53,9 @@ class FakeRuntime(Runtime):
             raise BedsideError("MODEL_UNKNOWN", name=generation.model, near=", ".join(self.model_names))
         tokens = self.tokens(generation)
         if tokens + (generation.options.max_tokens or 1) > self.context_tokens:
-            raise BedsideError("PROMPT_TOO_LONG", tokens=tokens, model=generation.model, limit=self.context_tokens)
+            raise BedsideError(
+                "PROMPT_TOO_LONG", tokens=tokens, model=generation.model, limit=self.context_tokens
+            )
 
     async def _play(self, generation: Generation) -> AsyncIterator[ChatEvent]:
         words = self.script(generation).split(" ")
@@ -67,7 +69,12 @@ class FakeRuntime(Runtime):
         yield Finished(reason, self.tokens(generation), min(limit, len(words)))
 
     def _facts(self, generation: Generation) -> dict[str, object]:
-        return {"model": generation.model, "node": self.name, "seconds": generation.stall_seconds, "status": 500}
+        return {
+            "model": generation.model,
+            "node": self.name,
+            "seconds": generation.stall_seconds,
+            "status": 500,
+        }
 
     @staticmethod
     def tokens(generation: Generation) -> int:
