@@ -38,19 +38,13 @@ class ErrorSpec:
 
 ERRORS: Mapping[str, ErrorSpec] = {
     # What a caller sent
-    "NOT_FOUND": ErrorSpec(
-        Kind.MISSING, "There is nothing at {path}.", "See /api/openapi.json for the calls."
-    ),
+    "NOT_FOUND": ErrorSpec(Kind.MISSING, "There is nothing at {path}.", "See /api/openapi.json for the calls."),
     "METHOD_NOT_ALLOWED": ErrorSpec(Kind.METHOD, "{path} does not take {method}.", "It takes {allowed}."),
-    "BAD_JSON": ErrorSpec(
-        Kind.INVALID, "The body is not valid JSON: {why}.", "Send one JSON object in UTF-8."
-    ),
+    "BAD_JSON": ErrorSpec(Kind.INVALID, "The body is not valid JSON: {why}.", "Send one JSON object in UTF-8."),
     "UNKNOWN_FIELD": ErrorSpec(
         Kind.INVALID, "The body has a field that is not known here: {field}.", "Known fields: {known}."
     ),
-    "BAD_FIELD": ErrorSpec(
-        Kind.INVALID, "The field {field} is not right: {why}.", "Correct it and send again."
-    ),
+    "BAD_FIELD": ErrorSpec(Kind.INVALID, "The field {field} is not right: {why}.", "Correct it and send again."),
     "BODY_TOO_LARGE": ErrorSpec(
         Kind.TOO_LARGE,
         "The body is over the limit of {limit} bytes.",
@@ -69,9 +63,7 @@ ERRORS: Mapping[str, ErrorSpec] = {
         "There is no model named {name}.",
         "Near names: {near}. GET /api/local/models lists all.",
     ),
-    "MODEL_NOT_INSTALLED": ErrorSpec(
-        Kind.CONFLICT, "The model {name} is not installed.", "Install it with: {command}"
-    ),
+    "MODEL_NOT_INSTALLED": ErrorSpec(Kind.CONFLICT, "The model {name} is not installed.", "Install it with: {command}"),
     "MODEL_HAS_NO_EYES": ErrorSpec(
         Kind.INVALID,
         "The model {name} reads text only.",
@@ -103,9 +95,7 @@ ERRORS: Mapping[str, ErrorSpec] = {
         "The user name or the password is wrong.",
         "Check both; an admin can set a new password.",
     ),
-    "SIGN_IN_THROTTLED": ErrorSpec(
-        Kind.THROTTLED, "Too many failed sign-ins.", "Try again in {seconds} seconds."
-    ),
+    "SIGN_IN_THROTTLED": ErrorSpec(Kind.THROTTLED, "Too many failed sign-ins.", "Try again in {seconds} seconds."),
     "PASSWORD_CHANGE_REQUIRED": ErrorSpec(
         Kind.FORBIDDEN,
         "The one-time password must be changed before anything else.",
@@ -116,9 +106,7 @@ ERRORS: Mapping[str, ErrorSpec] = {
         "The new password is not strong enough: {why}.",
         "Choose a longer one that is not in use elsewhere.",
     ),
-    "FORBIDDEN": ErrorSpec(
-        Kind.FORBIDDEN, "Not allowed: {reason}.", "Ask an admin for a role that may do this."
-    ),
+    "FORBIDDEN": ErrorSpec(Kind.FORBIDDEN, "Not allowed: {reason}.", "Ask an admin for a role that may do this."),
     # Users, as an admin meets them
     "USER_EXISTS": ErrorSpec(Kind.CONFLICT, "There is already a user {name}.", "Choose another name."),
     "USER_UNKNOWN": ErrorSpec(Kind.MISSING, "There is no user {name}.", "'bedside users list' shows them."),
@@ -127,9 +115,7 @@ ERRORS: Mapping[str, ErrorSpec] = {
         "That is no user name.",
         "Use 2 to 64 small letters, digits, dots, dashes or underscores, starting with a letter.",
     ),
-    "LAST_ADMIN": ErrorSpec(
-        Kind.CONFLICT, "{name} is the last admin who can sign in.", "Make another admin first."
-    ),
+    "LAST_ADMIN": ErrorSpec(Kind.CONFLICT, "{name} is the last admin who can sign in.", "Make another admin first."),
     # The queue
     "QUEUE_FULL": ErrorSpec(
         Kind.THROTTLED, "The queue is full ({waiting} requests wait).", "Try again in {seconds} seconds."
@@ -139,9 +125,7 @@ ERRORS: Mapping[str, ErrorSpec] = {
         "The request was not done within {seconds} seconds.",
         "Try again, or raise BEDSIDE_REQUEST_SECONDS.",
     ),
-    "SHUTTING_DOWN": ErrorSpec(
-        Kind.UNAVAILABLE, "The gateway is shutting down.", "Try again when it is back."
-    ),
+    "SHUTTING_DOWN": ErrorSpec(Kind.UNAVAILABLE, "The gateway is shutting down.", "Try again when it is back."),
     "LOCAL_MODELS_DISABLED": ErrorSpec(
         Kind.UNAVAILABLE, "Local models are switched off here.", "Set LOCAL_MODELS_ENABLED=true and restart."
     ),
@@ -202,9 +186,7 @@ ERRORS: Mapping[str, ErrorSpec] = {
     ),
     # This machine and its set-up
     "SETTING_INVALID": ErrorSpec(Kind.SETUP, "The setting {name} is not right: {why}.", "{help}"),
-    "SETTINGS_FILE": ErrorSpec(
-        Kind.SETUP, "The file {path} can't be read as settings: {why}.", "Correct that line."
-    ),
+    "SETTINGS_FILE": ErrorSpec(Kind.SETUP, "The file {path} can't be read as settings: {why}.", "Correct that line."),
     "NODE_OUTSIDE": ErrorSpec(
         Kind.SETUP,
         "With HIPAA_MODE=true {node} is refused: {address} is not inside.",
@@ -243,9 +225,7 @@ ERRORS: Mapping[str, ErrorSpec] = {
     "PORT_IN_USE": ErrorSpec(
         Kind.SETUP, "Port {port} on {host} is taken.", "Stop what uses it, or set BEDSIDE_PORT to another."
     ),
-    "FILE_UNREADABLE": ErrorSpec(
-        Kind.SETUP, "The file {path} can't be read: {why}.", "Check its name and its rights."
-    ),
+    "FILE_UNREADABLE": ErrorSpec(Kind.SETUP, "The file {path} can't be read: {why}.", "Check its name and its rights."),
     # Getting a model
     "SOURCE_NOT_ALLOWED": ErrorSpec(
         Kind.SETUP,
@@ -269,9 +249,7 @@ ERRORS: Mapping[str, ErrorSpec] = {
         "There is no room in {path}: {needed} needed, {free} free.",
         "Make room, then run the same command again.",
     ),
-    "GGUF_INVALID": ErrorSpec(
-        Kind.SETUP, "{path} is no GGUF model that can be loaded: {why}.", "Get a clean copy."
-    ),
+    "GGUF_INVALID": ErrorSpec(Kind.SETUP, "{path} is no GGUF model that can be loaded: {why}.", "Get a clean copy."),
     "COMMAND_WRONG": ErrorSpec(
         Kind.SETUP, "{why}", "'bedside --help' and 'bedside COMMAND --help' show what is known."
     ),

@@ -117,11 +117,7 @@ def _parts(raw: str) -> Sequence[str]:
 
 def _without_credentials(raw: str) -> str:
     parts = urlsplit(raw)
-    return (
-        urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]))
-        if "@" in parts.netloc
-        else raw
-    )
+    return urlunsplit(parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2])) if "@" in parts.netloc else raw
 
 
 _ROWS = (
@@ -144,16 +140,10 @@ _ROWS = (
         flag,
         "Refuse nodes outside loopback and BEDSIDE_INSIDE_NETWORKS, and downloads without permission.",
     ),
-    Setting(
-        "GPU_ACCELERATION", "auto", choice("auto", "true", "false"), "Whether the embedded engine uses a GPU."
-    ),
+    Setting("GPU_ACCELERATION", "auto", choice("auto", "true", "false"), "Whether the embedded engine uses a GPU."),
     Setting("OLLAMA_NUM_PARALLEL", "4", number(1, 64), "Requests that one model works on at the same time."),
-    Setting(
-        "OLLAMA_MAX_LOADED_MODELS", "2", number(1, 64), "Embedded models kept in memory at the same time."
-    ),
-    Setting(
-        "OLLAMA_MAX_QUEUE", "64", number(1, 100_000), "Requests that may wait; one more is refused with 429."
-    ),
+    Setting("OLLAMA_MAX_LOADED_MODELS", "2", number(1, 64), "Embedded models kept in memory at the same time."),
+    Setting("OLLAMA_MAX_QUEUE", "64", number(1, 100_000), "Requests that may wait; one more is refused with 429."),
     Setting("BEDSIDE_HOST", "127.0.0.1", words, "Address the gateway listens on."),
     Setting("BEDSIDE_PORT", "3001", number(0, 65535), "Port the gateway listens on; 0 picks a free one."),
     Setting("BEDSIDE_DATA", "data", path, "Folder for the database, the audit log and the keys."),
@@ -201,18 +191,12 @@ _ROWS = (
         "File with the bearer key of an Ollama node behind a proxy.",
     ),
     Setting("BEDSIDE_MAX_BODY_MB", "32", number(1, 1024), "Largest request body, in MiB."),
-    Setting(
-        "BEDSIDE_REQUEST_SECONDS", "600", number(1, 86_400), "Longest time for one request, waiting included."
-    ),
+    Setting("BEDSIDE_REQUEST_SECONDS", "600", number(1, 86_400), "Longest time for one request, waiting included."),
     Setting("BEDSIDE_STALL_SECONDS", "30", number(1, 3600), "Longest silence of a node while it answers."),
     Setting("BEDSIDE_LOAD_SECONDS", "300", number(5, 7200), "Longest time for loading an embedded model."),
-    Setting(
-        "BEDSIDE_DRAIN_SECONDS", "30", number(0, 3600), "On SIGTERM, how long running requests may finish."
-    ),
+    Setting("BEDSIDE_DRAIN_SECONDS", "30", number(0, 3600), "On SIGTERM, how long running requests may finish."),
     Setting("BEDSIDE_TOKEN_MINUTES", "15", number(1, 1440), "Life of an access token."),
-    Setting(
-        "BEDSIDE_REFRESH_HOURS", "24", number(1, 8760), "Life of a refresh token; each use gives a new one."
-    ),
+    Setting("BEDSIDE_REFRESH_HOURS", "24", number(1, 8760), "Life of a refresh token; each use gives a new one."),
     Setting("BEDSIDE_TRUSTED_PROXIES", "", networks, "Proxies whose X-Forwarded-For is believed."),
     Setting(
         "BEDSIDE_LOG",
@@ -275,6 +259,4 @@ def _resolve(row: Setting, sources: Sequence[tuple[str, Mapping[str, str]]]) -> 
     try:
         return Resolved(row, row.parse(raw.strip()), raw.strip(), source)
     except ValueError as why:
-        raise BedsideError(
-            "SETTING_INVALID", name=row.name, why=f"{why} (from {source})", help=row.help
-        ) from None
+        raise BedsideError("SETTING_INVALID", name=row.name, why=f"{why} (from {source})", help=row.help) from None

@@ -53,28 +53,23 @@ class FakeRuntime(Runtime):
             raise BedsideError("MODEL_UNKNOWN", name=generation.model, near=", ".join(self.model_names))
         tokens = self.tokens(generation)
         if tokens + (generation.options.max_tokens or 1) > self.context_tokens:
-            raise BedsideError(
-                "PROMPT_TOO_LONG", tokens=tokens, model=generation.model, limit=self.context_tokens
-            )
+            raise BedsideError("PROMPT_TOO_LONG", tokens=tokens, model=generation.model, limit=self.context_tokens)
 
     async def _play(self, generation: Generation) -> AsyncIterator[ChatEvent]:
         words = self.script(generation).split(" ")
         limit = generation.options.max_tokens or len(words)
         for n, word in enumerate(words[:limit]):
             if n == self.fail_after:
-                raise BedsideError(self.error, **self._facts(generation))
+                raise self._broken(generation)
             await asyncio.sleep(self.pace)
             yield Token(word if n == 0 else f" {word}")
         reason = FinishReason.LENGTH if limit < len(words) else FinishReason.STOP
         yield Finished(reason, self.tokens(generation), min(limit, len(words)))
 
-    def _facts(self, generation: Generation) -> dict[str, object]:
-        return {
-            "model": generation.model,
-            "node": self.name,
-            "seconds": generation.stall_seconds,
-            "status": 500,
-        }
+    def _broken(self, generation: Generation) -> BedsideError:
+        return BedsideError(
+            self.error, model=generation.model, node=self.name, seconds=generation.stall_seconds, status=500
+        )
 
     @staticmethod
     def tokens(generation: Generation) -> int:

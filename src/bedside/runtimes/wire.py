@@ -24,9 +24,7 @@ def is_inside(address: str, networks: Networks) -> bool:
     """Whether an IP address is loopback or in one of the operator's named networks."""
     ip = ip_address(address.partition("%")[0])
     mapped = getattr(ip, "ipv4_mapped", None) or ip
-    return mapped.is_loopback or any(
-        mapped in network for network in networks if network.version == mapped.version
-    )
+    return mapped.is_loopback or any(mapped in network for network in networks if network.version == mapped.version)
 
 
 def refuse_outside(url: str, networks: Networks) -> None:
