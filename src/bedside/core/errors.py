@@ -122,7 +122,7 @@ ERRORS: Mapping[str, ErrorSpec] = {
     ),
     "WAITED_TOO_LONG": ErrorSpec(
         Kind.TIMEOUT,
-        "The request was not done within {seconds} seconds.",
+        "The request was not done in the time allowed for it.",
         "Try again, or raise BEDSIDE_REQUEST_SECONDS.",
     ),
     "SHUTTING_DOWN": ErrorSpec(Kind.UNAVAILABLE, "The gateway is shutting down.", "Try again when it is back."),
@@ -150,6 +150,11 @@ ERRORS: Mapping[str, ErrorSpec] = {
         "The node {node} sent something that is not its protocol.",
         "Check what listens at its address.",
     ),
+    "NODE_TOO_OLD": ErrorSpec(
+        Kind.UNAVAILABLE,
+        "The node {node} runs version {version}, which cuts a long prompt without saying so.",
+        "Update it to {needed} or newer.",
+    ),
     "ENGINE_GONE": ErrorSpec(
         Kind.UPSTREAM,
         "The engine for {model} went away while it worked on this request.",
@@ -167,7 +172,7 @@ ERRORS: Mapping[str, ErrorSpec] = {
     ),
     "CONTEXT_MISMATCH": ErrorSpec(
         Kind.UPSTREAM,
-        "The node {node} says it read {reported} prompt tokens where {counted} were sent: the prompt may have been cut.",
+        "The node {node} says it read {reported} prompt tokens where {counted} were sent: it may have cut the prompt.",
         "The answer was thrown away. Check the node's context length.",
     ),
     "ANSWER_EMPTY": ErrorSpec(
@@ -227,6 +232,26 @@ ERRORS: Mapping[str, ErrorSpec] = {
     ),
     "FILE_UNREADABLE": ErrorSpec(Kind.SETUP, "The file {path} can't be read: {why}.", "Check its name and its rights."),
     # Getting a model
+    "MODEL_NAME_INVALID": ErrorSpec(
+        Kind.INVALID,
+        "That is no model name.",
+        "Use MODEL:TAG with small letters, digits, dots, dashes and underscores, such as mistral:7b.",
+    ),
+    "MODEL_EXISTS": ErrorSpec(
+        Kind.CONFLICT,
+        "The name {name} is in use for another file (sha256 {digest}).",
+        "Choose another name, or first: bedside models remove {name}",
+    ),
+    "MODEL_FILE_WRONG": ErrorSpec(
+        Kind.SETUP,
+        "{path} is not the file that the catalogue knows as {name} ({why}).",
+        "Get a clean copy, or add it under a name of your own.",
+    ),
+    "MODELS_FOLDER": ErrorSpec(
+        Kind.SETUP,
+        "The models folder {path} can't be used: {why}.",
+        "Make it writable for this user, or set BEDSIDE_MODELS_DIR.",
+    ),
     "SOURCE_NOT_ALLOWED": ErrorSpec(
         Kind.SETUP,
         "{name} would have to be downloaded, and with HIPAA_MODE=true only local sources are used.",

@@ -1,7 +1,9 @@
 """The seam every engine is reached through. One required method; the rest has working defaults."""
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 from bedside.core.chat import ChatEvent, Generation, Health, ModelInfo, NodeState
 
@@ -20,7 +22,7 @@ class Runtime(ABC):
     name: str
 
     @abstractmethod
-    def generate(self, generation: Generation) -> AsyncIterator[ChatEvent]:
+    def generate(self, generation: Generation) -> AsyncGenerator[ChatEvent]:
         """Streams the answer. Raises ``MODEL_UNKNOWN``, ``PROMPT_TOO_LONG``, ``NODE_UNREACHABLE``,
         ``NODE_ERROR``, ``NODE_GARBLED``, ``ENGINE_GONE``, ``STREAM_INCOMPLETE``, ``STREAM_STALLED``."""
 
@@ -49,3 +51,19 @@ class Runtime(ABC):
 
     async def stop(self) -> None:
         """Ends everything ``start`` or later calls began; safe to call twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A model, and the node that will run it."""
+
+    runtime: Runtime
+    info: ModelInfo
+
+
+class Nodes(Protocol):
+    """All nodes as one: what the corridor sees of the pool."""
+
+    async def locate(self, model: str) -> Placed:
+        """Where ``model`` runs. Raises ``MODEL_UNKNOWN``, ``MODEL_NOT_INSTALLED`` or ``NODE_UNREACHABLE``."""
+        ...

@@ -5,7 +5,7 @@ words as tokens, and remembers what it was asked.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from bedside.core.chat import ChatEvent, Finished, FinishReason, Generation, ModelInfo, Token
@@ -36,8 +36,15 @@ class FakeRuntime(Runtime):
     error: str = "ENGINE_GONE"
     seen: list[Generation] = field(default_factory=list)
     running: int = 0
+    stopped: bool = False
 
-    async def generate(self, generation: Generation) -> AsyncIterator[ChatEvent]:
+    async def start(self) -> None:
+        self.stopped = False
+
+    async def stop(self) -> None:
+        self.stopped = True
+
+    async def generate(self, generation: Generation) -> AsyncGenerator[ChatEvent]:
         self.check(generation)
         self.seen.append(generation)
         self.running += 1
@@ -48,14 +55,18 @@ class FakeRuntime(Runtime):
             self.running -= 1
 
     def check(self, generation: Generation) -> None:
-        """Refuses what a real engine refuses: a model that is not there, a prompt that does not fit."""
+        """Refuses what a real engine refuses: no model of that name, a picture it can't see, a prompt too long."""
+        if self.stopped:
+            raise BedsideError("NODE_UNREACHABLE", node=self.name)
         if generation.model not in self.model_names:
             raise BedsideError("MODEL_UNKNOWN", name=generation.model, near=", ".join(self.model_names))
+        if any(message.images for message in generation.messages) and not self._sees(generation.model):
+            raise BedsideError("MODEL_HAS_NO_EYES", name=generation.model)
         tokens = self.tokens(generation)
         if tokens + (generation.options.max_tokens or 1) > self.context_tokens:
             raise BedsideError("PROMPT_TOO_LONG", tokens=tokens, model=generation.model, limit=self.context_tokens)
 
-    async def _play(self, generation: Generation) -> AsyncIterator[ChatEvent]:
+    async def _play(self, generation: Generation) -> AsyncGenerator[ChatEvent]:
         words = self.script(generation).split(" ")
         limit = generation.options.max_tokens or len(words)
         for n, word in enumerate(words[:limit]):
@@ -75,11 +86,15 @@ class FakeRuntime(Runtime):
     def tokens(generation: Generation) -> int:
         return sum(len(message.content.split()) for message in generation.messages)
 
+    @staticmethod
+    def _sees(name: str) -> bool:
+        return name.endswith("vision")
+
     async def models(self) -> Sequence[ModelInfo]:
         return [self._info(name) for name in self.model_names]
 
     def _info(self, name: str) -> ModelInfo:
-        vision = name.endswith("vision")
+        vision = self._sees(name)
         return ModelInfo(
             name=name,
             display_name="Scripted answers",

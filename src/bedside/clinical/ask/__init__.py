@@ -1,0 +1,1 @@
+"""The caller's own prompt, as it is, under the general clinical instructions."""

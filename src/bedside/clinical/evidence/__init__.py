@@ -1,0 +1,1 @@
+"""Does each statement rest on its source? Pure functions of two texts."""

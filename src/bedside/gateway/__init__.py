@@ -1,0 +1,1 @@
+"""The corridor: the one path of every request, from who asks to what is recorded."""
