@@ -228,7 +228,9 @@ ERRORS: Mapping[str, ErrorSpec] = {
         "Restore it, or make it readable by its owner only: chmod 600.",
     ),
     "PORT_IN_USE": ErrorSpec(
-        Kind.SETUP, "Port {port} on {host} is taken.", "Stop what uses it, or set BEDSIDE_PORT to another."
+        Kind.SETUP,
+        "Port {port} on {host} can't be used: {why}.",
+        "Stop what uses it, or set BEDSIDE_PORT or BEDSIDE_HOST to another.",
     ),
     "FILE_UNREADABLE": ErrorSpec(Kind.SETUP, "The file {path} can't be read: {why}.", "Check its name and its rights."),
     # Getting a model

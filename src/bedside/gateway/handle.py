@@ -105,7 +105,7 @@ class Gateway:
         except BaseException as why:
             self.turnstile.leave(use.ticket)
             if use.opened:
-                await close_failed(self._audit, use.closed(), why)
+                await close_failed(self._audit, use.closed(), why, closing=self.turnstile.closing)
             raise
         self.turnstile.leave(use.ticket)
         await self._audit.append(replace(use.closed(), kind=Kind.OUTCOME, outcome=Outcome.OK))

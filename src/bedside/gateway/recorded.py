@@ -32,14 +32,23 @@ async def recorded(audit: AuditLog, record: AuditRecord, work: Callable[[], Awai
     return result
 
 
-async def close_failed(audit: AuditLog, record: AuditRecord, why: BaseException) -> None:
-    """Writes how it failed. ``append`` hands the record to its writer before it waits, so a second
-    cancellation can't lose it; and if the disk is gone, the first error is the one to show."""
-    gone = isinstance(why, GeneratorExit | asyncio.CancelledError)
-    outcome = Outcome.CLIENT_GONE if gone else Outcome.FAILED
-    reason = None if gone else why.code if isinstance(why, BedsideError) else "INTERNAL"
+async def close_failed(audit: AuditLog, record: AuditRecord, why: BaseException, *, closing: bool = False) -> None:
+    """Writes how it failed. ``closing``: the gateway is shutting down, so it was not the client who left.
+
+    ``append`` hands the record to its writer before it waits, so a second cancellation can't lose it; and if
+    the disk is gone, the first error is the one to show.
+    """
+    stopped = isinstance(why, GeneratorExit | asyncio.CancelledError)
+    outcome = Outcome.CLIENT_GONE if stopped and not closing else Outcome.FAILED
+    reason = None if outcome is Outcome.CLIENT_GONE else _code(why)
     with suppress(BedsideError):
         await audit.append(replace(record, kind=Kind.OUTCOME, outcome=outcome, reason=reason))
+
+
+def _code(why: BaseException) -> str:
+    if isinstance(why, BedsideError):
+        return why.code
+    return "INTERNAL" if isinstance(why, Exception) else "SHUTTING_DOWN"
 
 
 async def refused(audit: AuditLog, record: AuditRecord, reason: str) -> None:

@@ -14,7 +14,7 @@ class Turnstile:
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
         self._waiting: dict[str, asyncio.Future[None]] = {}
-        self._closing = False
+        self.closing = False
 
     @property
     def state(self) -> dict[str, int]:
@@ -24,14 +24,14 @@ class Turnstile:
 
     def close(self) -> None:
         """From now on nobody new gets in; who is in or waits may finish."""
-        self._closing = True
+        self.closing = True
 
     def ask(self, ticket: Ticket) -> int:
         """0 when the request may run at once, else its place in the queue: then ``wait`` for it.
 
         Raises ``QUEUE_FULL`` or ``SHUTTING_DOWN``.
         """
-        if self._closing:
+        if self.closing:
             raise BedsideError("SHUTTING_DOWN", retry_after=RETRY_SECONDS)
         answer = self._admission.ask(ticket)
         if answer is Answer.REFUSED:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 
-from bedside.core.chat import Health, ModelInfo
+from bedside.core.chat import Health
 from bedside.core.errors import BedsideError
 from bedside.runtimes.base import Placed, Runtime
 
@@ -51,9 +51,9 @@ class Pool:
             raise BedsideError("NODE_UNREACHABLE", node=placed.runtime.name)
         return placed
 
-    def models(self) -> list[ModelInfo]:
-        """What the nodes have, as of the last poll; a name that two nodes have is listed once."""
-        return [placed.info for _, placed in sorted(self._placed.items())]
+    def placed(self) -> Sequence[Placed]:
+        """What the nodes have, as of the last poll, by name; one that two nodes have is listed once."""
+        return [placed for _, placed in sorted(self._placed.items())]
 
     async def loaded(self) -> list[tuple[str, str]]:
         """(node, model) for every model in memory."""
@@ -66,15 +66,19 @@ class Pool:
     async def refresh(self) -> None:
         """Asks every node now. A node that does not answer keeps its last listing, marked silent."""
         async with self._refreshing:
-            for node in reversed(self.nodes):  # so that the preferred node has the last word
-                try:
-                    models = await node.models()
-                except BedsideError:
-                    self._silent.add(node.name)
-                    continue
-                self._silent.discard(node.name)
-                self._placed = {n: p for n, p in self._placed.items() if p.runtime is not node}
-                self._placed |= {info.name: Placed(node, info) for info in models}
+            found = await asyncio.gather(*(self._list(node) for node in self.nodes))
+            for models in reversed(found):  # so that the preferred node has the last word
+                self._placed |= models
+
+    async def _list(self, node: Runtime) -> dict[str, Placed]:
+        try:
+            models = await node.models()
+        except BedsideError:
+            self._silent.add(node.name)
+            return {}
+        self._silent.discard(node.name)
+        self._placed = {name: placed for name, placed in self._placed.items() if placed.runtime is not node}
+        return {info.name: Placed(node, info) for info in models}
 
     def _find(self, model: str) -> Placed | None:
         return self._placed.get(model) or self._placed.get(f"{model}:latest")

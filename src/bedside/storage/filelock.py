@@ -14,7 +14,7 @@ def file_lock(path: Path) -> Callable[[], AbstractContextManager[None]]:
 
     The file stays open between blocks; one thread at a time may use the factory's blocks.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
 
     @contextlib.contextmanager
