@@ -22,6 +22,7 @@ from bedside.operations.hardware import engine_threads
 from bedside.runtimes.base import Runtime
 from bedside.runtimes.embedded import EmbeddedConfig, EmbeddedRuntime, EngineModel
 from bedside.runtimes.engine_process import Patience
+from bedside.runtimes.fake import FakeRuntime
 from bedside.runtimes.ollama import OllamaRuntime
 from bedside.runtimes.pool import Pool
 from bedside.runtimes.wire import refuse_outside
@@ -32,6 +33,8 @@ from bedside.vault import Vault, open_vault, operator_record
 def nodes(settings: Settings) -> Sequence[Runtime]:
     """The nodes in order of preference. Raises ``NODE_OUTSIDE`` for one that is not in the building."""
     found: list[Runtime] = [_embedded(settings)]
+    if settings.flag("BEDSIDE_FAKE"):
+        found.append(FakeRuntime())
     if url := settings.text("OLLAMA_URL"):
         networks = settings.networks("BEDSIDE_INSIDE_NETWORKS") if settings.flag("HIPAA_MODE") else None
         if networks is not None:

@@ -173,6 +173,12 @@ _ROWS = (
         "Networks that count as inside, such as 10.1.0.0/16; loopback always does.",
     ),
     Setting(
+        "BEDSIDE_FAKE",
+        "false",
+        flag,
+        "Offer the scripted models fake:text and fake:vision: answers without any model, for trying out clients.",
+    ),
+    Setting(
         "BEDSIDE_MODEL_SOURCES",
         "local",
         choices("local", "index", "url"),

@@ -100,6 +100,12 @@ class Accounts:
         assert user is not None  # noqa: S101 - part of ``good``
         return self._signed_in(user, family, new)
 
+    async def owner(self, refresh_token: str) -> str | None:
+        """The user name behind a refresh token, good or not any more; for the record."""
+        session = await self._store.session(refresh_token.partition(".")[0])
+        user = await self._store.user_by_id(session.user_id) if session else None
+        return user.username if user else None
+
     async def sign_out(self, principal: Principal) -> None:
         await self._end(principal.family)
 

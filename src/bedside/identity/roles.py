@@ -4,15 +4,15 @@ from collections.abc import Mapping
 
 from bedside.core.request import Role
 
-_SIGNED_IN = frozenset({"auth:session:renew", "auth:session:end", "auth:password:change", "auth:profile:read"})
+_SIGNED_IN = frozenset({"auth:session:end", "auth:password:change", "auth:profile:read"})
 _STAFF = _SIGNED_IN | {"system:openapi:read", "local:status:read", "local:models:read"}
 _PROVIDER = _STAFF | {"clinical:task:run"}
 _ADMIN = _PROVIDER | {"system:health:read", "site:users:manage", "site:keys:renew"}
 
 ROLES: Mapping[Role, frozenset[str]] = {Role.STAFF: _STAFF, Role.PROVIDER: _PROVIDER, Role.ADMIN: _ADMIN}
 
-ANYONE = frozenset({"auth:session:start"})
-"""Needs no sign-in."""
+ANYONE = frozenset({"auth:session:start", "auth:session:renew"})
+"""Needs no access token: the password, or the refresh token, is the proof."""
 
 WITH_ONE_TIME_PASSWORD = frozenset({"auth:session:end", "auth:password:change", "auth:profile:read"})
 """All that a signed-in user may do before the one-time password is changed."""
