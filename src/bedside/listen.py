@@ -34,7 +34,7 @@ async def _serve(settings: Settings, listener: socket.socket, announce: Announce
     try:
         password = await first_admin(vault)
         async with server.running():
-            http = _Http(_config(server, settings.number("BEDSIDE_DRAIN_SECONDS")))
+            http = Http(http_config(server, settings.number("BEDSIDE_DRAIN_SECONDS")))
             with _on_signals(lambda: _stop(server, http)):
                 announce(_url(listener), password)
                 await http.serve(sockets=[listener])
@@ -42,7 +42,7 @@ async def _serve(settings: Settings, listener: socket.socket, announce: Announce
         vault.close()
 
 
-class _Http(uvicorn.Server):
+class Http(uvicorn.Server):
     """Leaves signals to us: uvicorn raises them again at its end, before our own parts are stopped."""
 
     @contextlib.contextmanager
@@ -50,7 +50,8 @@ class _Http(uvicorn.Server):
         yield
 
 
-def _config(server: Server, drain_seconds: int) -> uvicorn.Config:
+def http_config(server: Server, drain_seconds: int) -> uvicorn.Config:
+    """How HTTP is spoken: no logs, no signals and no trust in headers but our own."""
     return uvicorn.Config(
         server.app,
         http="httptools",

@@ -13,6 +13,7 @@ from bedside.core.request import Role
 from bedside.core.settings import Settings
 from bedside.gateway.recorded import recorded
 from bedside.identity.accounts import Accounts
+from bedside.identity.passwords import Passwords
 from bedside.identity.tokens import AccessTokens
 from bedside.storage.accounts import SqlAccounts
 from bedside.storage.database import Database
@@ -37,7 +38,7 @@ class Vault:
         self.database.close()
 
 
-def open_vault(settings: Settings, clock: Clock) -> Vault:
+def open_vault(settings: Settings, clock: Clock, passwords: Passwords | None = None) -> Vault:
     """Opens the data folder, and makes it if it is not there. Refuses one that has lost its log or its keys."""
     folder = settings.path("BEDSIDE_DATA")
     fresh = not (folder / "bedside.db").exists()
@@ -51,6 +52,7 @@ def open_vault(settings: Settings, clock: Clock) -> Vault:
         AccessTokens(keys.signing("token"), settings.number("BEDSIDE_TOKEN_MINUTES"), clock),
         clock,
         refresh_hours=settings.number("BEDSIDE_REFRESH_HOURS"),
+        passwords=passwords,
     )
     return Vault(accounts, audit, database, keys.secret("text"))
 

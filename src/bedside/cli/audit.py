@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 app = App(
     name="audit",
-    help="Check the audit log.\n\nExamples:\n\n    bedside audit verify\n    bedside audit verify --file /mnt/copy/log.jsonl",
+    help="Check the audit log.\n\nExamples:\n\n    bedside audit verify\n    bedside audit verify --file COPY",
 )
 Json = Annotated[bool, Parameter(negative=(), help="Print one JSON document.")]
 

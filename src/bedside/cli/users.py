@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 app = App(
     name="users",
-    help="Add and change accounts.\n\nExamples:\n\n    bedside users add dr.lee --role provider\n    bedside users list",
+    help="Add and change accounts.\n\nExamples:\n\n    bedside users add dr.lee --role provider",
 )
 Json = Annotated[bool, Parameter(negative=(), help="Print one JSON document.")]
 MANAGE = "site:users:manage"

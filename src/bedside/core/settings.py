@@ -188,7 +188,7 @@ _ROWS = (
         "BEDSIDE_MODEL_FOLDERS",
         "",
         words,
-        "Folders searched for model files by 'bedside models pull', with colons between.",
+        "Folders searched for model files by 'bedside models pull', with colons between (semicolons on Windows).",
     ),
     Setting(
         "BEDSIDE_OLLAMA_KEY_FILE",

@@ -22,9 +22,9 @@ from bedside.core.errors import BedsideError
 from bedside.models import gguf, installed
 from bedside.models.files import Progress, copy_hashing, nothing, replace, sha256_of, write_whole
 from bedside.models.installed import InstalledModel, blob_name
-from bedside.models.locks import exclusive
 from bedside.models.names import check_name, file_name, is_name, name_of
 from bedside.models.sizes import check_room, is_no_room, no_room
+from bedside.storage.filelock import exclusive
 
 Waiting = Callable[[], None]
 
