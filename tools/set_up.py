@@ -50,7 +50,9 @@ def pip(*arguments: str) -> None:
     # A wheel is a zip file that Python can run from.
     done = subprocess.run([str(PYTHON), f"{PIP_WHEEL}/pip", "--disable-pip-version-check", *arguments, "-q"])
     if done.returncode:
-        sys.exit("The installation stopped. Behind a proxy or with a package mirror, set pip's own settings (pip.conf).")
+        sys.exit(
+            "The installation stopped. Behind a proxy or with a package mirror, set pip's own settings (pip.conf)."
+        )
 
 
 if __name__ == "__main__":

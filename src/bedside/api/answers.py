@@ -1,7 +1,7 @@
 """Sending: JSON in the envelope every REST caller knows, or a stream of server-sent events."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -71,19 +71,23 @@ class EventStream:
         await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
 
 
-async def unless_gone(receive: Receive, work: "asyncio.Task[None]") -> None:
-    """Waits for ``work``, and cancels it the moment the client leaves."""
+async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
+    """Does ``work``, and cancels it the moment the client leaves."""
+    me, left = asyncio.current_task(), False
+    assert me is not None  # noqa: S101 - a server calls us in a task
 
     async def gone() -> None:
+        nonlocal left
         while (await receive())["type"] != "http.disconnect":
             continue
+        left = True
+        me.cancel()
 
     watcher = asyncio.create_task(gone())
     try:
-        await asyncio.wait((work, watcher), return_when=asyncio.FIRST_COMPLETED)
+        await work
+    except asyncio.CancelledError:
+        if not left or me.uncancel():
+            raise
     finally:
         watcher.cancel()
-        if not work.done():
-            work.cancel()
-        with suppress(asyncio.CancelledError):
-            await work

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from pydantic import BaseModel, ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect
 from starlette.routing import Route, Router
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bedside.core.errors import BedsideError
 from bedside.core.request import Context
@@ -48,12 +48,19 @@ class Call:
     example: Mapping[str, object] | None = None
 
 
-def router(calls: Sequence[Call]) -> Router:
+def router(calls: Sequence[Call]) -> ASGIApp:
     """An ASGI app that finds the call, reads its body, and hands it to its handler."""
     paths: dict[str, dict[str, Call]] = {}
     for call in calls:
         paths.setdefault(call.path, {})[call.method] = call
-    return Router([Route(path, _Place(path, methods)) for path, methods in paths.items()], default=_nothing_here)
+    places = {path: _Place(path, methods) for path, methods in paths.items()}
+    by_pattern = Router([Route(path, place) for path, place in places.items()], default=_nothing_here)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        # Most paths have no parameters: one look-up instead of a pattern for every call in the table.
+        await places.get(scope["path"], by_pattern)(scope, receive, send)
+
+    return app
 
 
 class _Place:
@@ -68,7 +75,7 @@ class _Place:
         if call is None:
             allowed = ", ".join(self._methods)
             raise BedsideError("METHOD_NOT_ALLOWED", path=self._path, method="that method", allowed=allowed)
-        body = await _body(call.body, Request(scope, receive)) if call.body else None
+        body = await _body(call.body, receive) if call.body else None
         await call.handler(Incoming(_context(scope), body, scope.get("path_params", {}), scope, receive, send))
 
 
@@ -76,9 +83,16 @@ async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
     raise BedsideError("NOT_FOUND", path=str(scope["path"])[:200])
 
 
-async def _body(model: type[BaseModel], request: Request) -> BaseModel:
+async def _body(model: type[BaseModel], receive: Receive) -> BaseModel:
+    raw, more = bytearray(), True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        raw += message.get("body", b"")
+        more = message.get("more_body", False)
     try:
-        return model.model_validate_json(await request.body())
+        return model.model_validate_json(raw)
     except ValidationError as wrong:
         raise _as_error(wrong, model) from None
 

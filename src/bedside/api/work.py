@@ -1,6 +1,5 @@
 """Calls that have a model work: as one answer, or as a stream of events."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
@@ -39,7 +38,7 @@ class Work:
         """Runs until the answer is sent or the client leaves; then the place and the node are freed."""
         send = self._stream if stream else self._whole
         events = self._gateway.process(call.context, request)
-        await unless_gone(call.receive, asyncio.create_task(send(call, events, shape)))
+        await unless_gone(call.receive, send(call, events, shape))
 
     async def _whole(self, call: Incoming, events: AsyncGenerator[Event], shape: Shape) -> None:
         async with aclosing(events):

@@ -7,6 +7,7 @@ prove that this was it, and nobody can read it back.
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
+from operator import attrgetter
 
 
 class Kind(StrEnum):
@@ -75,7 +76,7 @@ class AuditRecord:
 
     def to_fields(self) -> dict[str, object]:
         """The record as JSON members, absent fields left out."""
-        return {name: value for name in FIELDS if (value := getattr(self, name)) is not None}
+        return {name: value for name, value in zip(FIELDS, _values(self), strict=True) if value is not None}
 
     @classmethod
     def from_fields(cls, members: Mapping[str, object]) -> "AuditRecord":
@@ -88,3 +89,4 @@ class AuditRecord:
 
 
 FIELDS = tuple(field.name for field in fields(AuditRecord))
+_values = attrgetter(*FIELDS)

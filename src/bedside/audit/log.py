@@ -30,6 +30,15 @@ _Waiting = tuple[AuditRecord, asyncio.Future[int], asyncio.AbstractEventLoop]
 _fsync = getattr(os, "fdatasync", os.fsync)
 
 
+def _seek_and_write(fd: int, data: memoryview, start: int) -> int:
+    os.lseek(fd, start, os.SEEK_SET)
+    return os.write(fd, data)
+
+
+# Every call into the system gives the interpreter away, and has to wait for it again: one rather than two.
+_pwrite = getattr(os, "pwrite", _seek_and_write)
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class Signer:
     """Signs the end of the log: the public key in base64, and Ed25519 over some bytes, in base64."""
@@ -122,10 +131,10 @@ class AuditLog:
 
     @staticmethod
     def _write_at(fd: int, data: bytes, start: int) -> None:
-        os.lseek(fd, start, os.SEEK_SET)
         view = memoryview(data)
         while view:
-            view = view[os.write(fd, view) :]
+            written = _pwrite(fd, view, start)
+            view, start = view[written:], start + written
 
     def _run(self) -> None:
         while (batch := self._take()) is not None:
@@ -160,10 +169,11 @@ class AuditLog:
         with self._lock():
             self._catch_up()
             now = self._time()
+            time = iso(now)
             seq, prev, lines = self._seq, self._prev, bytearray()
             for record in records:
                 seq += 1
-                line, prev = link(seq, prev, dataclasses.replace(record, time=iso(now)).to_fields())
+                line, prev = link(seq, prev, {**record.to_fields(), "time": time})
                 lines += line
             self._make_durable(bytes(lines))
             first, self._seq, self._prev, self._last_time = self._seq + 1, seq, prev, now

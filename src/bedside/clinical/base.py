@@ -2,9 +2,10 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from bedside.core.chat import Finished, Message, Options
 from bedside.core.request import TaskRequest
@@ -84,5 +85,5 @@ def instructions(package: str, name: str) -> str:
 
 def with_defaults(asked: Options, **defaults: float) -> Options:
     """The caller's options, with the task's own choices where the caller made none."""
-    values = asdict(asked)
-    return Options(**{**values, **{name: v for name, v in defaults.items() if values[name] is None}})
+    missing: dict[str, Any] = {name: value for name, value in defaults.items() if getattr(asked, name) is None}
+    return replace(asked, **missing)

@@ -1,13 +1,13 @@
 """Runs a task's steps on a runtime, one after the other, and hands on the words as they come."""
 
-import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, closing
 
 from bedside.clinical.base import Completed, Step, Task, Written
 from bedside.core.chat import ChatEvent, Finished, FinishReason, Generation
 from bedside.core.errors import BedsideError
 from bedside.core.request import TaskRequest
+from bedside.core.waits import Waits
 from bedside.runtimes.base import Runtime
 
 Progress = Written | Completed
@@ -51,18 +51,21 @@ def _checked(answer: str, model: str, step: Step) -> str:
 async def _until(deadline: float, runtime: Runtime, generation: Generation) -> AsyncGenerator[ChatEvent]:
     """The runtime's stream, with the request's deadline on every wait, and its node freed at the end."""
     async with aclosing(runtime.generate(generation)) as events:
-        while True:
-            try:
-                async with asyncio.timeout_at(deadline):
-                    event = await anext(events)
-            except StopAsyncIteration:
-                return
-            except TimeoutError:
-                raise BedsideError("WAITED_TOO_LONG") from None
-            yield event
+        with closing(Waits(until=deadline)) as waits:
+            while True:
+                try:
+                    with waits:
+                        event = await anext(events)
+                except StopAsyncIteration:
+                    return
+                except TimeoutError:
+                    raise BedsideError("WAITED_TOO_LONG") from None
+                yield event
 
 
 def _sum(ends: Sequence[Finished]) -> Finished:
+    if len(ends) == 1:
+        return ends[0]
     cut = any(end.reason is FinishReason.LENGTH for end in ends)
     return Finished(
         FinishReason.LENGTH if cut else FinishReason.STOP,

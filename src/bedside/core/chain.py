@@ -9,9 +9,10 @@ as they lie on disk needs no canonical JSON.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 
 GENESIS = "0" * 64
+_JSON = json.JSONEncoder(separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 _TAIL = b',"hash":"'
 _TAIL_LENGTH = len(_TAIL) + 64 + len(b'"}')
 
@@ -33,7 +34,7 @@ class Link:
 def link(seq: int, prev: str, fields: Mapping[str, object]) -> tuple[bytes, str]:
     """The line (with its newline) that follows the line whose hash is ``prev``, and its own hash."""
     members = {"seq": seq, "prev": prev, **fields}
-    body = json.dumps(members, separators=(",", ":"), ensure_ascii=True, allow_nan=False)[:-1].encode("ascii")
+    body = _JSON.encode(members)[:-1].encode("ascii")
     digest = hashlib.sha256(body).hexdigest()
     return body + _TAIL + digest.encode("ascii") + b'"}\n', digest
 
@@ -92,11 +93,13 @@ class Head:
 
 
 HEAD_SLOT = 512
+_HEAD_FIELDS = tuple(field.name for field in fields(Head))
 
 
 def head_slot(head: Head) -> bytes:
     """A head as a fixed-size record; two of them, written in turn, survive a torn write."""
-    return json.dumps(asdict(head)).encode("ascii").ljust(HEAD_SLOT - 1) + b"\n"
+    members = {name: getattr(head, name) for name in _HEAD_FIELDS}
+    return json.dumps(members).encode("ascii").ljust(HEAD_SLOT - 1) + b"\n"
 
 
 def read_head(slots: bytes) -> Head | None:

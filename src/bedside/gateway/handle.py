@@ -6,7 +6,7 @@ Every door calls ``act`` or ``process``; nothing else reaches a model or changes
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 from bedside.audit.events import AuditRecord, Kind, Outcome
@@ -108,7 +108,7 @@ class Gateway:
                 await close_failed(self._audit, use.closed(), why, closing=self.turnstile.closing)
             raise
         self.turnstile.leave(use.ticket)
-        await self._audit.append(replace(use.closed(), kind=Kind.OUTCOME, outcome=Outcome.OK))
+        await self._audit.append(use.closed(kind=Kind.OUTCOME, outcome=Outcome.OK))
         yield use.done()
 
     async def _allowed(self, context: Context, action: str) -> Principal | None:
@@ -138,7 +138,7 @@ class Gateway:
             request,
             find_task(request.task),
             placed,
-            replace(_record(context, RUN, principal), patient=context.patient),
+            _record(context, RUN, principal, patient=context.patient),
             watch=watch,
             deadline=now + self._limits.request_seconds,
             text_key=self._text_key,
@@ -163,7 +163,12 @@ class Gateway:
 
 
 def _record(
-    context: Context, action: str, principal: Principal | None, actor: str = "anonymous", subject: str | None = None
+    context: Context,
+    action: str,
+    principal: Principal | None,
+    actor: str = "anonymous",
+    subject: str | None = None,
+    patient: str | None = None,
 ) -> AuditRecord:
     return AuditRecord(
         kind=Kind.INTENT,
@@ -172,5 +177,6 @@ def _record(
         role=principal.role.value if principal else None,
         action=action,
         address=context.address,
+        patient=patient,
         subject=subject,
     )

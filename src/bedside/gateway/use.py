@@ -2,6 +2,8 @@
 
 import hmac
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
 
 from bedside.audit.events import AuditRecord
 from bedside.clinical.base import Completed, Task, TaskResult
@@ -78,6 +80,7 @@ class ModelUse:
             prompt_hmac=text_hmac(text_key, request.text.encode(), request.image),
         )
         self._completed: Completed | None = None
+        self._first_token_ms: float | None = None
 
     def intent(self) -> AuditRecord:
         self.opened = True
@@ -88,20 +91,23 @@ class ModelUse:
         """Takes down the time of the first token, and the end."""
         if isinstance(event, Completed):
             self._completed = event
-        elif self.record.first_token_ms is None:
-            self.record = replace(self.record, first_token_ms=self._watch.ms)
+        elif self._first_token_ms is None:
+            self._first_token_ms = self._watch.ms
 
-    def closed(self) -> AuditRecord:
-        """The record with the total time and, when the work came to its end, what it used and made."""
-        record = replace(self.record, total_ms=self._watch.ms)
-        if done := self._completed:
-            record = replace(
-                record,
-                prompt_tokens=done.usage.prompt_tokens,
-                completion_tokens=done.usage.completion_tokens,
-                response_hmac=text_hmac(self._key, done.result.text.encode()),
-            )
-        return record
+    def closed(self, **end: Any) -> AuditRecord:
+        """The record with its times and, when the work came to its end, what it used and made; ``end`` are
+        fields that say how it ended."""
+        facts = {**self._made(), **end}
+        return replace(self.record, first_token_ms=self._first_token_ms, total_ms=self._watch.ms, **facts)
+
+    def _made(self) -> dict[str, Any]:
+        if (done := self._completed) is None:
+            return {}
+        return {
+            "prompt_tokens": done.usage.prompt_tokens,
+            "completion_tokens": done.usage.completion_tokens,
+            "response_hmac": text_hmac(self._key, done.result.text.encode()),
+        }
 
     def done(self) -> Done:
         """What the caller gets; only after ``note`` has seen the end."""
@@ -115,7 +121,7 @@ class ModelUse:
             usage=self._completed.usage,
             duration_ns=self._watch.ns,
             wait_ms=record.wait_ms or 0.0,
-            first_token_ms=record.first_token_ms or 0.0,
+            first_token_ms=self._first_token_ms or 0.0,
             timestamp=self._watch.timestamp,
             request_id=record.request_id,
         )
@@ -123,7 +129,13 @@ class ModelUse:
 
 def text_hmac(key: bytes, *parts: bytes | None) -> str:
     """HMAC-SHA-256 (RFC 2104) over parts, each with its length in front so that they can't run together."""
-    digest = hmac.new(key, digestmod="sha256")
+    digest = _keyed(key).copy()
     for part in parts:
         digest.update(len(part or b"").to_bytes(8, "big") + (part or b""))
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=4)
+def _keyed(key: bytes) -> hmac.HMAC:
+    """Setting the key takes longer than hashing a prompt with it; a copy does not set it again."""
+    return hmac.new(key, digestmod="sha256")

@@ -100,7 +100,8 @@ class OllamaRuntime(Runtime):
             ):
                 async for event in events:
                     yield event
-                await self._drained(lines)
+                if not got.content.at_eof():
+                    await self._drained(lines)
 
     async def _events(
         self, lines: AsyncGenerator[bytes], generation: Generation, name: str, context: int
@@ -199,12 +200,18 @@ class OllamaRuntime(Runtime):
     async def _listed(self, believed_ns: int) -> Mapping[str, words.Record]:
         """The node's own models by name, asked for again when the last answer is older than ``believed_ns``."""
         known = self._catalogue
+        if self._is_fresh(believed_ns):
+            return known.entries
         async with known.lock:
-            if known.taken is None or self._clock.tick() - known.taken > believed_ns:
+            if not self._is_fresh(believed_ns):
                 answer = await self._ask("GET", "tags")
                 known.entries = dict(self._local(answer.get("models")))
                 known.taken = self._clock.tick()
             return known.entries
+
+    def _is_fresh(self, believed_ns: int) -> bool:
+        taken = self._catalogue.taken
+        return taken is not None and self._clock.tick() - taken <= believed_ns
 
     @staticmethod
     def _local(listed: object) -> Sequence[tuple[str, words.Record]]:

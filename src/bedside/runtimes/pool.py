@@ -67,17 +67,17 @@ class Pool:
         """Asks every node now. A node that does not answer keeps its last listing, marked silent."""
         async with self._refreshing:
             found = await asyncio.gather(*(self._list(node) for node in self.nodes))
-            for models in reversed(found):  # so that the preferred node has the last word
-                self._placed |= models
+            # In one step: a model that was missing for a moment would send every request here to look for it.
+            # Reversed, so that the preferred node has the last word.
+            self._placed = {name: placed for models in reversed(found) for name, placed in models.items()}
 
     async def _list(self, node: Runtime) -> dict[str, Placed]:
         try:
             models = await node.models()
         except BedsideError:
             self._silent.add(node.name)
-            return {}
+            return {name: placed for name, placed in self._placed.items() if placed.runtime is node}
         self._silent.discard(node.name)
-        self._placed = {name: placed for name, placed in self._placed.items() if placed.runtime is not node}
         return {info.name: Placed(node, info) for info in models}
 
     def _find(self, model: str) -> Placed | None:

@@ -8,7 +8,7 @@ node out of the building.
 import asyncio
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
@@ -18,6 +18,7 @@ from aiohttp.resolver import ThreadedResolver
 from pydantic_core import from_json
 
 from bedside.core.errors import BedsideError
+from bedside.core.waits import Waits
 
 Networks = Sequence[IPv4Network | IPv6Network]
 # RuntimeError: what the client library raises for a read just after its own session was closed.
@@ -153,21 +154,22 @@ async def lines(response: aiohttp.ClientResponse, node: str, stall_seconds: floa
     connection breaks, ``NODE_GARBLED`` when one line is over ``LINE_LIMIT`` bytes.
     """
     held = b""
-    while chunk := await _chunk(response, node, stall_seconds):
-        *whole, held = (held + chunk).split(b"\n")
-        for line in whole:
-            if stripped := line.strip():
-                yield stripped
-        if len(held) > LINE_LIMIT:
-            raise BedsideError("NODE_GARBLED", node=node)
+    with closing(Waits(seconds=stall_seconds)) as waits:
+        while chunk := await _chunk(response, node, waits, stall_seconds):
+            *whole, held = (held + chunk).split(b"\n")
+            for line in whole:
+                if stripped := line.strip():
+                    yield stripped
+            if len(held) > LINE_LIMIT:
+                raise BedsideError("NODE_GARBLED", node=node)
     if stripped := held.strip():
         yield stripped
 
 
-async def _chunk(response: aiohttp.ClientResponse, node: str, stall_seconds: float) -> bytes:
+async def _chunk(response: aiohttp.ClientResponse, node: str, waits: Waits, stall_seconds: float) -> bytes:
     # Not readline(): its limit is 64 KiB, and it waits once per line where one read often brings many.
     try:
-        async with asyncio.timeout(stall_seconds):
+        with waits:
             return await response.content.readany()
     except _BROKEN:
         raise BedsideError("STREAM_INCOMPLETE", node=node) from None
