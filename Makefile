@@ -40,9 +40,9 @@ bench: dev ## Measure what the gateway adds; writes benchmarks/results/
 	@.venv/bin/python benchmarks/run.py
 
 lock: ## Resolve the dependencies again (needs uv)
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q \
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-package cmeel -q \
 	    pyproject.toml tools/build.in -o requirements.lock
-	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -q --extra dev \
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-package cmeel -q --extra dev \
 	    pyproject.toml tools/build.in -c requirements.lock -o requirements-dev.lock
 
 .PHONY: help demo up setup dev test lint types check docs bench lock

@@ -11,12 +11,13 @@ from typing import Any
 
 from benchmarks.figures import added, quantile, spread
 from benchmarks.load import Job
-from benchmarks.processes import ROOT, Gateway, Load
+from benchmarks.processes import ROOT, Gateway, Load, Server
 
 from bedside.clinical.registry import find_task
 from bedside.core.chat import Generation, Options
 from bedside.core.request import TaskRequest
 from bedside.models.store import ModelStore
+from bedside.operations.configuration import load_settings
 from bedside.operations.hardware import engine_threads
 from bedside.runtimes import embedded_words, ollama_words
 from bedside.runtimes.embedded import EmbeddedConfig
@@ -75,11 +76,11 @@ def _taken(sides: Mapping[str, object], results: Sequence[tuple[str, Mapping[str
     return taken
 
 
-def rates(load: Load, engine_pass: str, gateway: Gateway, rounds: int, seconds: float) -> dict[str, Any]:
+def rates(load: Load, bare: Server, gateway: Gateway, rounds: int, seconds: float) -> dict[str, Any]:
     """Requests a second in a closed loop: the best of ``rounds``, all sides after each other in every round."""
     get = Job("closed", "", "GET", headers=gateway.headers, end='"success":true')
     jobs = {
-        "pass-through": replace(direct_job(engine_pass), kind="closed", mark=""),
+        "pass-through": replace(direct_job(bare.url), kind="closed", mark=""),
         "process, stub engine": replace(process_job(gateway, STUB_MODEL, stream=False), kind="closed"),
         "process, fake in the gateway": replace(process_job(gateway, FAKE_MODEL, stream=False), kind="closed"),
         "GET /api/local/status": replace(get, url=f"{gateway.url}/api/local/status"),
@@ -91,15 +92,19 @@ def rates(load: Load, engine_pass: str, gateway: Gateway, rounds: int, seconds: 
     for _ in range(rounds):
         for connections in CONNECTIONS:
             for name, job in jobs.items():
-                _keep_best(found[name], connections, load.run(replace(job, connections=connections, seconds=seconds)))
+                server = bare if name == "pass-through" else gateway
+                spent = server.cpu()
+                result = load.run(replace(job, connections=connections, seconds=seconds))
+                _keep_best(found[name], connections, result, server.cpu() - spent)
     return found
 
 
-def _keep_best(cells: dict[str, Any], connections: int, result: Mapping[str, Any]) -> None:
+def _keep_best(cells: dict[str, Any], connections: int, result: Mapping[str, Any], spent: float) -> None:
     cell = {
         "per_second": len(result["total"]) / result["seconds"],
         "median_ms": quantile(result["total"], 0.5),
         "p99_ms": quantile(result["total"], 0.99),
+        "cpu_ms": spent * 1000 / max(len(result["total"]), 1),
         "errors": result["errors"],
     }
     before = cells.get(str(connections))
@@ -109,7 +114,7 @@ def _keep_best(cells: dict[str, Any], connections: int, result: Mapping[str, Any
 
 def real_engine(load: Load, gateway: Gateway, times: int) -> dict[str, Any] | None:
     """The embedded engine with a small real model, one request after the other; ``None`` without the model."""
-    models = ModelStore(Path("~/.cache/bedside/models").expanduser()).installed()
+    models = ModelStore(load_settings().path("BEDSIDE_MODELS_DIR")).installed()
     path = next((model.path for model in models if model.info().name == REAL_MODEL), None)
     return asyncio.run(_real_engine(load, gateway, times, path)) if path else None
 

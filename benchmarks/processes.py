@@ -77,19 +77,30 @@ def stub(tokens: int, first_ms: float = 0, pace_ms: float = 0) -> Iterator[str]:
         yield said(process)
 
 
+@dataclass(frozen=True)
+class Server:
+    """A running server."""
+
+    url: str
+    pid: int
+
+    def cpu(self) -> float:
+        """Seconds of processor time so far, all its threads together."""
+        spent = psutil.Process(self.pid).cpu_times()
+        return float(spent.user + spent.system)
+
+
 @contextmanager
-def passthrough(engine: str) -> Iterator[str]:
+def passthrough(engine: str) -> Iterator[Server]:
     with started(["-m", "benchmarks.passthrough", engine]) as process:
-        yield said(process)
+        yield Server(said(process), process.pid)
 
 
 @dataclass(frozen=True)
-class Gateway:
+class Gateway(Server):
     """A running gateway, with a provider signed in."""
 
-    url: str
     token: str
-    pid: int
     at_start: Mapping[str, float]
 
     @property
@@ -122,7 +133,7 @@ def gateway(folder: Path, engine: str) -> Iterator[Gateway]:
             add, env={**os.environ, **environment}, cwd=folder, capture_output=True, text=True, check=True
         )
         token = asyncio.run(_sign_in(url, json.loads(added.stdout)["oneTimePassword"]))
-        yield Gateway(url, token, process.pid, at_start)
+        yield Gateway(url, process.pid, token, at_start)
 
 
 async def _sign_in(url: str, password: str) -> str:

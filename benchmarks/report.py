@@ -83,7 +83,10 @@ def _rates(part: Mapping[str, Any], plan: Mapping[str, Any]) -> str:
         f"Requests/s (and median / p99 in ms), closed loop, best of {plan['rounds']} rounds of "
         f"{plan['round_seconds']:g} s. The stub engine answers {plan['few_tokens']} tokens at once. Errors: {errors}."
     )
-    return f"{about}\n\n" + table(" | ".join(["", *map(_connections, counts)]), rows)
+    spent = [[name, *(f"{cell['cpu_ms']:.2f}" for cell in cells.values())] for name, cells in part.items()]
+    head = " | ".join(["", *map(_connections, counts)])
+    processor = "Processor time of the server for one request, in ms, all its threads together."
+    return f"{about}\n\n{table(head, rows)}\n\n{processor}\n\n{table(head, spent)}"
 
 
 def _real(part: Mapping[str, Any] | None) -> str:

@@ -29,7 +29,8 @@ def main() -> None:
         print("Making .venv ...", flush=True)
         venv.create(VENV, symlinks=sys.platform != "win32", with_pip=False)
     print(f"Installing what {lock.name} names ...", flush=True)
-    pip("install", "--require-hashes", "--only-binary=:all:", "-r", str(lock))
+    # The lock file names everything that is needed, so pip need not look for more.
+    pip("install", "--no-deps", "--require-hashes", "--only-binary=:all:", "-r", str(lock))
     pip("install", "--no-deps", "--no-build-isolation", "--no-index", "-e", str(ROOT))
     stamp.write_text(wanted)
 

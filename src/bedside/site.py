@@ -1,7 +1,8 @@
 """What the running program shows of itself: nodes, models, queue, machine. Joins parts, so it is wiring."""
 
+import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from bedside import __version__
 from bedside.api import schemas as s
@@ -32,6 +33,7 @@ class RunningSite:
     def __init__(self, settings: Settings, pool: Pool, catalogue: Catalogue, turnstile: Turnstile) -> None:
         self._settings, self._pool, self._catalogue, self._turnstile = settings, pool, catalogue, turnstile
         self._began = time.monotonic()
+        self._gpus: Sequence[Mapping[str, object]] | None = None
 
     def health(self) -> s.Health:
         return s.Health(version=__version__, uptime=self._uptime)
@@ -48,23 +50,28 @@ class RunningSite:
         )
 
     async def status(self) -> s.Status:
-        known, health = await self.models(), await self._pool.health()
+        if self._gpus is None:  # asks a child process, once
+            self._gpus = await asyncio.to_thread(gpu_devices)
+        loaded, health = await asyncio.gather(self._pool.loaded(), self._pool.health())
+        known = self._known({model for _, model in loaded})
         ollama = health.get("ollama")
         return s.Status(
             ollama_running=ollama is not None and ollama.state is NodeState.READY,
             ollama_url=self._settings.resolved["OLLAMA_URL"].shown,
             installed_models=[model_out(model) for model in known if model.info.installed],
             available_models=[model_out(model) for model in known],
-            active_models=[s.ActiveModel(name=model, node=node) for node, model in await self._pool.loaded()],
+            active_models=[s.ActiveModel(name=model, node=node) for node, model in loaded],
             nodes=_nodes(health, known),
             queue=s.QueueOut(**self._turnstile.state),
-            system_info=_system(),
+            system_info=_system(self._gpus),
             hipaa_mode=self._settings.flag("HIPAA_MODE"),
         )
 
     async def models(self) -> Sequence[KnownModel]:
         """Installed ones first, then those of the catalogue that can be installed."""
-        loaded = {model for _, model in await self._pool.loaded()}
+        return self._known({model for _, model in await self._pool.loaded()})
+
+    def _known(self, loaded: Collection[str]) -> Sequence[KnownModel]:
         here = [KnownModel(p.info, p.runtime.name, p.info.name in loaded) for p in self._pool.placed()]
         names = {known.info.name for known in here}
         absent = [entry for name, entry in self._catalogue.entries.items() if name not in names]
@@ -97,8 +104,8 @@ def _nodes(health: Mapping[str, Health], known: Sequence[KnownModel]) -> list[s.
     ]
 
 
-def _system() -> s.SystemInfo:
-    info = system_info(gpu_devices())
+def _system(gpus: Sequence[Mapping[str, object]]) -> s.SystemInfo:
+    info = system_info(gpus)
     return s.SystemInfo(
         platform=info.platform,
         arch=info.arch,

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
-
 from tests.ollama_like import OllamaLike
 
 PASSWORD = "correct horse battery staple"

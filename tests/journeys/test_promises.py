@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests.journeys.started import bedside, environment, node_beside, signed_in, started
+from tests.ollama_like import Model
 
 PROMPT, ANSWER, IMAGE = "ZEBRAFISH-4711", "QUOKKA-0815", "iVBORw0KGgo-AXOLOTL"
 
@@ -22,7 +23,7 @@ def written(folder: Path) -> bytes:
 @pytest.mark.anyio
 async def test_no_prompt_and_no_answer_is_in_anything_the_program_wrote(tmp_path: Path) -> None:
     """Good work, refused work, broken work: logs, audit, database, temporary files, standard error."""
-    with node_beside(answer=f"{ANSWER} and more") as node:
+    with node_beside(answer=lambda _: f"{ANSWER} and more", models=(Model("mistral:7b"),)) as node:
         with started(tmp_path, OLLAMA_URL=node.url, BEDSIDE_FAKE="true", BEDSIDE_MODEL="fake:text") as gateway:
             async with signed_in(gateway) as http:
                 model = "mistral:7b"

@@ -15,7 +15,7 @@ from tests.starter import SMALLEST, engine_model, starter
 
 from bedside.core.chat import ChatEvent, Finished, Generation, Message, NodeState, Options, Token
 from bedside.core.errors import BedsideError
-from bedside.runtimes.embedded import OVERTAKEN, EmbeddedConfig, EmbeddedRuntime, EngineModel
+from bedside.runtimes.embedded import EmbeddedConfig, EmbeddedRuntime, EngineModel
 from bedside.runtimes.engine_process import Patience
 
 pytestmark = [pytest.mark.anyio, pytest.mark.model]
@@ -110,16 +110,6 @@ async def test_a_silent_engine_is_a_stall() -> None:
         assert caught.value.code == "STREAM_STALLED"
 
 
-async def test_waiting_while_the_engine_reads_other_prompts_is_no_stall() -> None:
-    """The slots read one after another: the last prompt is silent for longer than its own silence may be."""
-    text = "The patient has a cough and a mild fever since Monday. " * 40
-    async with running(context=4096) as runtime:
-        alone = (await ending(runtime, ask(f"0 {text}", max_tokens=2))).prompt_ns / 1e9
-        asked = [ask(f"{n} {text}", max_tokens=2, stall=1.5 * alone) for n in range(1, 5)]
-        results = await asyncio.gather(*(ending(runtime, each) for each in asked))
-    assert all(result.prompt_tokens > 400 for result in results)
-
-
 async def test_an_engine_that_can_not_load_is_marked_failed_with_reason_and_log(garbage: EngineModel) -> None:
     async with running(garbage, engine_model(), max_loaded=1) as runtime:
         asked = ask("Hello", garbage.info.name)
@@ -167,26 +157,11 @@ async def test_a_model_that_takes_for_ever_to_load_holds_up_no_other(tmp_path: P
             await waiting
 
 
-async def test_a_busy_model_can_not_keep_another_out_for_ever(other: EngineModel) -> None:
-    """Two streams of requests that never pause would leave no moment in which the model is idle."""
-    async with running(engine_model(), other, max_loaded=1) as runtime:
-        await collect(runtime, ask("Hello"))
-        order = list[str]()
-
-        async def use(name: str, times: int) -> None:
-            for _ in range(times):
-                await collect(runtime, ask("Hello", name, max_tokens=2))
-                order.append(name)
-
-        await asyncio.gather(use(SMALLEST, 20), use(SMALLEST, 20), use(OTHER, 1))
-        assert OTHER in order[: OVERTAKEN + 4]
-
-
 async def test_more_at_once_than_the_context_holds_wait_and_get_their_whole_answers() -> None:
-    async with running(context=512) as runtime:
-        asked = [ask(f"{n}. {LONG}", max_tokens=200) for n in range(4)]
+    async with running(context=256) as runtime:
+        asked = [ask(f"{n}. {LONG}", max_tokens=80) for n in range(4)]
         results = await asyncio.gather(*(ending(runtime, each) for each in asked))
-    assert [result.completion_tokens for result in results] == [200] * 4
+    assert [result.completion_tokens for result in results] == [80] * 4
 
 
 async def test_a_prompt_already_read_is_not_read_again() -> None:

@@ -23,7 +23,7 @@ from bedside.runtimes import wire
 from bedside.runtimes.base import Runtime
 from bedside.runtimes.budget import Budget
 from bedside.runtimes.embedded_words import NODE
-from bedside.runtimes.engine_process import EngineConfig, EngineProcess, Link, Patience
+from bedside.runtimes.engine_process import COMMAND, EngineConfig, EngineProcess, Link, Patience
 from bedside.runtimes.schedule import Use, to_unload
 
 ANSWER_TOKENS = 1024  # longest answer where the request sets no max_tokens
@@ -46,6 +46,7 @@ class EmbeddedConfig:
     """``context`` in tokens per model, all its ``parallel`` slots together; ``prompt_cache_mib`` in MiB per model.
 
     ``threads`` per engine; ``max_loaded`` models are in memory at once; ``gpu``: ``auto``, ``true`` or ``false``.
+    ``command`` runs the child.
     """
 
     threads: int
@@ -55,6 +56,7 @@ class EmbeddedConfig:
     prompt_cache_mib: int = 512
     gpu: str = "auto"
     patience: Patience = field(default_factory=Patience)
+    command: Sequence[str] = COMMAND
 
     def engine(self, path: Path) -> EngineConfig:
         return EngineConfig(str(path), self.context, self.parallel, self.threads, self.prompt_cache_mib, self.gpu)
@@ -216,10 +218,13 @@ class EmbeddedRuntime(Runtime):
         return to_unload(str(model.path), loaded, self._config.max_loaded)
 
     def _place(self, model: EngineModel, victims: Sequence[str]) -> Engine:
+        config = self._config
         leaving = [self._engines.pop(path) for path in victims]
-        process = EngineProcess(model.info.name, self._config.engine(model.path), self._config.patience, self._clock)
+        process = EngineProcess(
+            model.info.name, config.engine(model.path), config.patience, self._clock, config.command
+        )
         opened = asyncio.create_task(self._open(process, leaving))
-        engine = Engine(model, process, Budget(self._config.context, self._config.parallel), opened)
+        engine = Engine(model, process, Budget(config.context, config.parallel), opened)
         self._engines[str(model.path)] = engine
         return engine
 

@@ -21,6 +21,7 @@ from dataclasses import asdict, dataclass, field
 from bedside.core.chat import NodeState
 from bedside.core.clock import Clock, SystemClock
 from bedside.core.errors import BedsideError
+from bedside.runtimes.openmp import with_openmp
 
 # -P: the folder that the gateway was started in is no place to import from.
 COMMAND = (sys.executable, "-P", "-m", "bedside.runtimes.engine_child")
@@ -170,7 +171,7 @@ class EngineProcess:
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=PIPE,
-                env=child_environment(os.environ),
+                env=with_openmp(child_environment(os.environ)),
                 start_new_session=True,
             )
         except OSError as why:
@@ -282,7 +283,7 @@ def gpu_devices() -> tuple[dict[str, object], ...]:
             capture_output=True,
             check=True,
             timeout=60,
-            env=child_environment(os.environ),
+            env=with_openmp(child_environment(os.environ)),
         )
         return tuple(json.loads(done.stdout))
     except (OSError, subprocess.SubprocessError, ValueError):
