@@ -18,6 +18,7 @@ MATRIX = {
     "system:openapi:read":    "no     yes   yes      yes   no       no",
     "local:status:read":      "no     yes   yes      yes   no       no",
     "local:models:read":      "no     yes   yes      yes   no       no",
+    "local:models:manage":    "no     yes   no       no    no       yes",
     "clinical:task:run":      "no     yes   yes      no    no       no",
     "site:users:manage":      "no     yes   no       no    no       yes",
     "site:keys:renew":        "no     yes   no       no    no       yes",

@@ -115,13 +115,18 @@ async def test_an_engine_that_can_not_load_is_marked_failed_with_reason_and_log(
         asked = ask("Hello", garbage.info.name)
         assert [(await failure(runtime, asked)).code for _ in range(2)] == ["NODE_FAILED", "NODE_FAILED"]
         health = await runtime.health()
-        assert health.state is NodeState.FAILED
+        assert health.state is NodeState.READY, "the other model can still be asked"
         assert "invalid magic characters" in str(health.reason)
         found = await details(runtime, garbage.info.name)
         assert found["state"] == "failed"
         assert any("failed to load model" in line for line in found["log"])
         assert await collect(runtime, ask("Hello"))
-        assert (await runtime.health()).state is NodeState.READY
+
+
+async def test_when_no_model_is_left_that_can_load_the_node_is_failed(garbage: EngineModel) -> None:
+    async with running(garbage) as runtime:
+        assert (await failure(runtime, ask("Hello", garbage.info.name))).code == "NODE_FAILED"
+        assert (await runtime.health()).state is NodeState.FAILED
 
 
 async def test_two_models_take_turns_in_one_place(other: EngineModel) -> None:

@@ -1,24 +1,58 @@
-"""Commands that change the data folder: opened, the change recorded like any other, closed."""
+"""Commands that change something: the change is recorded before it is made, and closed after it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from bedside.vault import Vault
 
 T = TypeVar("T")
 
 
-def act(action: str, subject: str, work: Callable[..., Awaitable[T]]) -> T:
+def act(action: str, subject: str, work: Callable[["Vault"], Awaitable[T]]) -> T:
     """Runs ``work(vault)`` as the operator of this machine, with intent and outcome in the audit log."""
-    from bedside.core.clock import SystemClock
     from bedside.gateway.recorded import recorded
-    from bedside.operations.configuration import load_settings
-    from bedside.vault import open_vault, operator_record
+    from bedside.vault import operator_record
 
-    async def run() -> T:
-        return await recorded(vault.audit, operator_record(action, subject), lambda: work(vault))
+    with vault_here() as vault:
+
+        async def run() -> T:
+            return await recorded(vault.audit, operator_record(action, subject), lambda: work(vault))
+
+        return asyncio.run(run())
+
+
+def act_long(action: str, subject: str, work: Callable[[], T]) -> T:
+    """The same for work that blocks for minutes: outside an event loop, so that Ctrl-C reaches it at once."""
+    from dataclasses import replace
+
+    from bedside.audit.events import Kind, Outcome
+    from bedside.gateway.recorded import close_failed
+    from bedside.vault import operator_record
+
+    record = operator_record(action, subject)
+    with vault_here() as vault:
+        asyncio.run(vault.audit.append(record))
+        try:
+            result = work()
+        except BaseException as why:
+            asyncio.run(close_failed(vault.audit, record, why))
+            raise
+        asyncio.run(vault.audit.append(replace(record, kind=Kind.OUTCOME, outcome=Outcome.OK)))
+    return result
+
+
+@contextmanager
+def vault_here() -> "Iterator[Vault]":
+    """The data folder that the settings name, opened."""
+    from bedside.core.clock import SystemClock
+    from bedside.operations.configuration import load_settings
+    from bedside.vault import open_vault
 
     vault = open_vault(load_settings(), SystemClock())
     try:
-        return asyncio.run(run())
+        yield vault
     finally:
         vault.close()

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import App, Parameter
 
-from bedside.cli.acting import act
+from bedside.cli.acting import act, vault_here
 from bedside.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -47,15 +47,10 @@ def list_(*, json: Json = False) -> None:
     """List the accounts."""
     import asyncio
 
-    from bedside.core.clock import SystemClock, iso
-    from bedside.operations.configuration import load_settings
-    from bedside.vault import open_vault
+    from bedside.core.clock import iso
 
-    vault = open_vault(load_settings(), SystemClock())
-    try:
+    with vault_here() as vault:
         users = asyncio.run(vault.accounts.list())
-    finally:
-        vault.close()
     if json:
         print_json(
             [{"username": u.username, "role": u.role, "state": _state(u), "created": iso(u.created)} for u in users]

@@ -48,7 +48,7 @@ async def close_failed(audit: AuditLog, record: AuditRecord, why: BaseException,
 def _code(why: BaseException) -> str:
     if isinstance(why, BedsideError):
         return why.code
-    return "INTERNAL" if isinstance(why, Exception) else "SHUTTING_DOWN"
+    return "INTERNAL" if isinstance(why, Exception) else "INTERRUPTED"
 
 
 async def refused(audit: AuditLog, record: AuditRecord, reason: str) -> None:

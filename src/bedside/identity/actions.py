@@ -32,6 +32,7 @@ _ROWS = (
     Action("system:openapi:read", Sort.READ, "Read the description of the REST calls."),
     Action("local:status:read", Sort.READ, "See nodes, models, queue and machine."),
     Action("local:models:read", Sort.READ, "List models and read about one."),
+    Action("local:models:manage", Sort.CHANGE, "Install and remove model files."),
     Action("clinical:task:run", Sort.MODEL, "Have a model work on a text or an image."),
     Action("site:users:manage", Sort.CHANGE, "Add users, set passwords, switch accounts off and on."),
     Action("site:keys:renew", Sort.CHANGE, "Replace one of the site's keys."),

@@ -7,7 +7,7 @@ from bedside.core.request import Role
 _SIGNED_IN = frozenset({"auth:session:end", "auth:password:change", "auth:profile:read"})
 _STAFF = _SIGNED_IN | {"system:openapi:read", "local:status:read", "local:models:read"}
 _PROVIDER = _STAFF | {"clinical:task:run"}
-_ADMIN = _PROVIDER | {"system:health:read", "site:users:manage", "site:keys:renew"}
+_ADMIN = _PROVIDER | {"system:health:read", "local:models:manage", "site:users:manage", "site:keys:renew"}
 
 ROLES: Mapping[Role, frozenset[str]] = {Role.STAFF: _STAFF, Role.PROVIDER: _PROVIDER, Role.ADMIN: _ADMIN}
 
@@ -17,5 +17,5 @@ ANYONE = frozenset({"auth:session:start", "auth:session:renew"})
 WITH_ONE_TIME_PASSWORD = frozenset({"auth:session:end", "auth:password:change", "auth:profile:read"})
 """All that a signed-in user may do before the one-time password is changed."""
 
-OPERATOR = frozenset({"site:users:manage", "site:keys:renew", "site:gateway:start", "site:gateway:stop"})
+OPERATOR = frozenset({"local:models:manage", "site:users:manage", "site:keys:renew", "site:gateway:start", "site:gateway:stop"})
 """What the person at this machine's command line may do: whoever owns the data folder holds its keys anyway."""

@@ -122,9 +122,10 @@ class EmbeddedRuntime(Runtime):
 
     async def health(self) -> Health:
         """READY while any model can be asked. ``details["models"]`` tells each engine's state, for an admin."""
-        failed = [e for e in self._engines.values() if e.process.state is NodeState.FAILED]
-        reason = "; ".join(f"{e.name}: {e.process.reason}" for e in failed) or None
-        state = NodeState.FAILED if failed and len(failed) == len(self._engines) else NodeState.READY
+        failed = {path: e for path, e in self._engines.items() if e.process.state is NodeState.FAILED}
+        reason = "; ".join(f"{e.name}: {e.process.reason}" for e in failed.values()) or None
+        hopeless = failed and all(str(model.path) in failed for model in self._library())
+        state = NodeState.FAILED if hopeless else NodeState.READY
         if self._stopped:
             state = NodeState.OFF
         return Health(state, reason, {"models": {e.name: _details(e) for e in self._engines.values()}})
