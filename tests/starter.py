@@ -3,9 +3,11 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from bedside.core.chat import ModelInfo
+from bedside.models.store import ModelStore
 from bedside.runtimes.embedded import EngineModel
 
 SMALLEST = "smollm2:135m"
@@ -16,13 +18,15 @@ DIGESTS = {
 
 
 def starter(name: str = SMALLEST) -> Path:
-    """The model's file. One that is not there yet is pulled as a user would pull it."""
+    """The model's file. One that is not installed yet is pulled as a user would pull it."""
     folder = Path(os.environ.get("BEDSIDE_MODELS_DIR", "~/.cache/bedside/models")).expanduser()
-    path = folder / "blobs" / f"sha256-{DIGESTS[name]}"
-    if not path.exists():
-        pull = "from bedside.cli import main; main()"
-        subprocess.run([sys.executable, "-c", pull, "models", "pull", name, "--allow-download"], check=True)
-    return path
+    if (model := ModelStore(folder).find(name)) is None:
+        with tempfile.TemporaryDirectory() as data:
+            command = [sys.executable, "-m", "bedside", "models", "pull", name, "--allow-download"]
+            subprocess.run(command, check=True, env={**os.environ, "BEDSIDE_DATA": data})
+        model = ModelStore(folder).find(name)
+    assert model, f"{name} was pulled and is not there"
+    return model.path
 
 
 def engine_model(name: str = SMALLEST, path: Path | None = None) -> EngineModel:

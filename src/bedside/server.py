@@ -63,7 +63,20 @@ def _embedded(settings: Settings) -> EmbeddedRuntime:
         gpu=settings.text("GPU_ACCELERATION"),
         patience=Patience(load=settings.number("BEDSIDE_LOAD_SECONDS")),
     )
-    return EmbeddedRuntime(config, lambda: [EngineModel(model.info(), model.path) for model in store.installed()])
+    return EmbeddedRuntime(config, Library(store))
+
+
+class Library:
+    """The installed models as the engine is told of them; the disk is read again only when the store changed."""
+
+    def __init__(self, store: ModelStore) -> None:
+        self._store, self._seen, self._models = store, -1, list[EngineModel]()
+
+    def __call__(self) -> Sequence[EngineModel]:
+        if (version := self._store.version()) != self._seen:
+            self._models = [EngineModel(model.info(), model.path) for model in self._store.installed()]
+            self._seen = version
+        return self._models
 
 
 def _read_key(path: Path) -> str:

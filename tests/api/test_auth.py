@@ -8,7 +8,7 @@ from pathlib import Path
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from tests.program import PASSWORD, Program, program
+from tests.program import PASSWORD, Answered, Program, program
 
 from bedside.audit.events import Outcome
 from bedside.core.clock import SetClock
@@ -18,7 +18,7 @@ from bedside.storage.keys import KeyFolder
 pytestmark = pytest.mark.anyio
 
 
-async def login(p: Program, name: str, password: str = PASSWORD):  # type: ignore[no-untyped-def]
+async def login(p: Program, name: str, password: str = PASSWORD) -> Answered:
     return await p.ask("POST", "/api/auth/login", {"username": name, "password": password})
 
 
@@ -164,7 +164,7 @@ async def test_a_forged_token_is_refused(tmp_path: Path) -> None:
         edited = base64.urlsafe_b64encode(json.dumps({**claims, "role": "admin"}).encode()).decode().rstrip("=")
         forged = {
             "another key": jwt.encode(claims, Ed25519PrivateKey.generate(), algorithm="EdDSA"),
-            "no algorithm": jwt.encode(claims, None, algorithm="none"),
+            "no algorithm": jwt.encode(claims, "", algorithm="none"),
             "HMAC with the public key": jwt.encode(claims, key.public_key().public_bytes_raw(), algorithm="HS256"),
             "another audience": jwt.encode({**claims, "aud": "elsewhere"}, key, algorithm="EdDSA"),
             "another issuer": jwt.encode({**claims, "iss": "elsewhere"}, key, algorithm="EdDSA"),

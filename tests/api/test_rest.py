@@ -4,6 +4,7 @@ import asyncio
 import base64
 import struct
 import zlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -170,13 +171,21 @@ async def test_a_body_over_the_limit_is_refused(tmp_path: Path) -> None:
         answer = await p.ask("POST", "/api/local/process", data=b" " * 1_100_000, as_="dr.lee")
         assert (answer.status, answer.code) == (413, "BODY_TOO_LARGE")
 
-        async def chunks():  # type: ignore[no-untyped-def]
+        async def chunks() -> AsyncIterator[bytes]:
             for _ in range(20):
                 yield b" " * 100_000
 
         headers = {"Authorization": f"Bearer {p.tokens['dr.lee']}"}
-        async with p.http.post("/api/local/process", data=chunks(), headers=headers) as answer:
-            assert (answer.status, (await answer.json())["error"]["code"]) == (413, "BODY_TOO_LARGE")
+        async with p.http.post("/api/local/process", data=chunks(), headers=headers) as reply:
+            assert (reply.status, (await reply.json())["error"]["code"]) == (413, "BODY_TOO_LARGE")
+
+
+async def test_a_stranger_is_turned_away_before_a_long_body_is_read(tmp_path: Path) -> None:
+    async with program(tmp_path) as p:
+        unsigned = await p.ask("POST", "/api/local/process", data=b" " * 1_000_000)
+        assert (unsigned.status, unsigned.code) == (401, "TOKEN_MISSING")
+        long = await p.ask("POST", "/api/auth/login", data=b" " * 70_000)
+        assert (long.status, long.code) == (413, "BODY_TOO_LARGE")
 
 
 async def test_what_is_not_there_is_said(tmp_path: Path) -> None:
@@ -343,8 +352,8 @@ async def test_an_admin_sees_each_part_and_its_state(tmp_path: Path) -> None:
 async def test_the_address_of_a_caller_is_believed_from_a_trusted_proxy_only(
     tmp_path: Path, peer_trusted: bool
 ) -> None:
-    trusted = {"BEDSIDE_TRUSTED_PROXIES": "127.0.0.0/8, 10.0.0.0/8"} if peer_trusted else {}
-    async with program(tmp_path, **trusted) as p:
+    trusted = "127.0.0.0/8, 10.0.0.0/8" if peer_trusted else ""
+    async with program(tmp_path, BEDSIDE_TRUSTED_PROXIES=trusted) as p:
         await p.user("front.desk", Role.STAFF)
         headers = {"X-Forwarded-For": "198.51.100.9, 203.0.113.7, 10.0.0.1"}
         await p.ask("GET", "/api/auth/profile", as_="front.desk", headers=headers)

@@ -56,7 +56,7 @@ def scripted(question: str) -> str:
 
 
 async def until(true: Callable[[], bool]) -> None:
-    while not true():  # noqa: ASYNC110 - what is watched belongs to a plain counter
+    while not true():
         await asyncio.sleep(0.001)
 
 

@@ -82,7 +82,7 @@ def started(folder: Path, **words: str) -> Iterator[Gateway]:
                 process.wait(timeout=30)
             except subprocess.TimeoutExpired:
                 process.kill()
-        if process.stdout:
+        if process.stdout is not None:
             process.stdout.close()
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 from tests.models import tiny
 
+from bedside.audit.events import AuditRecord, Kind, Outcome
 from bedside.cli.models import app
+from bedside.core.chain import read
 from bedside.core.errors import BedsideError
 from bedside.models.sizes import human
 from bedside.models.store import ModelStore
@@ -21,6 +23,7 @@ MODEL = tiny.gguf_bytes()
 def _here(monkeypatch: pytest.MonkeyPatch, store: ModelStore, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BEDSIDE_MODELS_DIR", str(store.root))
+    monkeypatch.setenv("BEDSIDE_DATA", str(tmp_path / "data"))
     tiny.write(tmp_path / "m.gguf", MODEL)
 
 
@@ -140,3 +143,23 @@ def test_on_a_terminal_there_is_a_bar_with_the_time_left_and_a_question_before_r
     status, drawn = on_a_terminal(b"y\n", "remove", "own:1b")
     assert status == 0
     assert store.find("own:1b") is None
+
+
+def test_a_change_of_the_models_is_in_the_audit_log_and_a_look_is_not(tmp_path: Path) -> None:
+    bedside("list")
+    assert not (tmp_path / "data").exists()
+    bedside("add", "own:1b", "m.gguf")
+    bedside("remove", "own:1b", "--yes")
+    with pytest.raises(BedsideError):
+        bedside("pull", "smollm2:135m")
+    lines = (tmp_path / "data" / "audit" / "log.jsonl").read_bytes().splitlines()
+    records = [AuditRecord.from_fields(read(line).fields) for line in lines]
+    assert [(r.subject, r.kind, r.outcome, r.reason) for r in records] == [
+        ("own:1b", Kind.INTENT, None, None),
+        ("own:1b", Kind.OUTCOME, Outcome.OK, None),
+        ("own:1b", Kind.INTENT, None, None),
+        ("own:1b", Kind.OUTCOME, Outcome.OK, None),
+        ("smollm2:135m", Kind.INTENT, None, None),
+        ("smollm2:135m", Kind.OUTCOME, Outcome.FAILED, "SOURCE_NOT_ALLOWED"),
+    ]
+    assert {r.action for r in records} == {"local:models:manage"}

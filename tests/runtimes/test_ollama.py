@@ -320,7 +320,7 @@ async def test_the_node_notices_at_once_when_the_reader_leaves() -> None:
 async def test_the_node_notices_when_the_reader_leaves_before_the_first_token() -> None:
     async with OllamaLike(first=60.0) as node, driving(node) as runtime:
         task = asyncio.create_task(collect(runtime))
-        while not node.running:  # noqa: ASYNC110 - a plain counter of the server
+        while not node.running:
             await asyncio.sleep(0.001)
         task.cancel()
         await asyncio.wait_for(node.left.wait(), 10)

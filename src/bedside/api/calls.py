@@ -11,6 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bedside.core.errors import BedsideError
 from bedside.core.request import Context
+from bedside.identity.roles import ANYONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +27,9 @@ class Incoming:
 
 
 Handler = Callable[[Incoming], Awaitable[None]]
+Knock = Callable[[Context], Awaitable[object]]
+STRANGERS_BODY = 65_536
+"""Largest body, in bytes, of a call that anyone may send."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +52,15 @@ class Call:
     example: Mapping[str, object] | None = None
 
 
-def router(calls: Sequence[Call]) -> ASGIApp:
-    """An ASGI app that finds the call, reads its body, and hands it to its handler."""
+def router(calls: Sequence[Call], knock: Knock) -> ASGIApp:
+    """An ASGI app that finds the call, reads its body, and hands it to its handler.
+
+    ``knock`` is asked before the body of a call that needs a sign-in is read: strangers may not fill the memory.
+    """
     paths: dict[str, dict[str, Call]] = {}
     for call in calls:
         paths.setdefault(call.path, {})[call.method] = call
-    places = {path: _Place(path, methods) for path, methods in paths.items()}
+    places = {path: _Place(path, methods, knock) for path, methods in paths.items()}
     by_pattern = Router([Route(path, place) for path, place in places.items()], default=_nothing_here)
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,8 +73,8 @@ def router(calls: Sequence[Call]) -> ASGIApp:
 class _Place:
     """All calls at one path."""
 
-    def __init__(self, path: str, methods: Mapping[str, Call]) -> None:
-        self._path, self._methods = path, methods
+    def __init__(self, path: str, methods: Mapping[str, Call], knock: Knock) -> None:
+        self._path, self._methods, self._knock = path, methods, knock
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["route_path"] = self._path
@@ -75,21 +82,31 @@ class _Place:
         if call is None:
             allowed = ", ".join(self._methods)
             raise BedsideError("METHOD_NOT_ALLOWED", path=self._path, method="that method", allowed=allowed)
-        body = await _body(call.body, receive) if call.body else None
-        await call.handler(Incoming(_context(scope), body, scope.get("path_params", {}), scope, receive, send))
+        context = _context(scope)
+        body = await self._read(call, context, receive) if call.body else None
+        await call.handler(Incoming(context, body, scope.get("path_params", {}), scope, receive, send))
+
+    async def _read(self, call: Call, context: Context, receive: Receive) -> BaseModel:
+        assert call.body is not None  # noqa: S101 - asked for only then
+        if call.action in ANYONE:
+            return await _body(call.body, receive, STRANGERS_BODY)
+        await self._knock(context)
+        return await _body(call.body, receive, None)
 
 
 async def _nothing_here(scope: Scope, receive: Receive, send: Send) -> None:
     raise BedsideError("NOT_FOUND", path=str(scope["path"])[:200])
 
 
-async def _body(model: type[BaseModel], receive: Receive) -> BaseModel:
+async def _body(model: type[BaseModel], receive: Receive, limit: int | None) -> BaseModel:
     raw, more = bytearray(), True
     while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         raw += message.get("body", b"")
+        if limit is not None and len(raw) > limit:
+            raise BedsideError("BODY_TOO_LARGE", limit=limit)
         more = message.get("more_body", False)
     try:
         return model.model_validate_json(raw)

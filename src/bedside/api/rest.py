@@ -1,4 +1,4 @@
-"""The REST door, as the deployment guide and its clients know it: one table of calls and their handlers."""
+"""The REST door, as existing clients know it: one table of calls and their handlers."""
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
@@ -48,7 +48,7 @@ class Rest:
         self._gateway, self._site, self._accounts = gateway, site, gateway.accounts
 
     def app(self) -> ASGIApp:
-        return router(self.calls())
+        return router(self.calls(), lambda context: self._accounts.identify(context.token))
 
     def calls(self) -> Sequence[Call]:
         return (*self._open_calls(), *self._account_calls(), *self._reading_calls(), *self._work_calls())

@@ -36,7 +36,7 @@ class AuditRecord:
     request_id: str
     """Joins intent, outcome, program log and the answer the caller got."""
     actor: str
-    """User name, or ``anonymous`` before sign-in, or ``operator`` at this machine's command line."""
+    """User name; ``unknown`` for a sign-in with a name that is not there; ``operator`` at this machine's command line."""
     role: str | None = None
     """The actor's role at that moment."""
     action: str
@@ -70,7 +70,7 @@ class AuditRecord:
     total_ms: float | None = None
     """Time from arrival to the end."""
     prompt_hmac: str | None = None
-    """HMAC-SHA-256 of the caller's text (and image), keyed with the site's audit key."""
+    """HMAC-SHA-256 of the caller's text (and image), keyed with the site's ``text`` key."""
     response_hmac: str | None = None
     """HMAC-SHA-256 of the answer's text."""
 

@@ -26,22 +26,11 @@ def act(action: str, subject: str, work: Callable[["Vault"], Awaitable[T]]) -> T
 
 def act_long(action: str, subject: str, work: Callable[[], T]) -> T:
     """The same for work that blocks for minutes: outside an event loop, so that Ctrl-C reaches it at once."""
-    from dataclasses import replace
-
-    from bedside.audit.events import Kind, Outcome
-    from bedside.gateway.recorded import close_failed
+    from bedside.gateway.recorded import recorded_blocking
     from bedside.vault import operator_record
 
-    record = operator_record(action, subject)
     with vault_here() as vault:
-        asyncio.run(vault.audit.append(record))
-        try:
-            result = work()
-        except BaseException as why:
-            asyncio.run(close_failed(vault.audit, record, why))
-            raise
-        asyncio.run(vault.audit.append(replace(record, kind=Kind.OUTCOME, outcome=Outcome.OK)))
-    return result
+        return recorded_blocking(vault.audit, operator_record(action, subject), work)
 
 
 @contextmanager

@@ -36,9 +36,10 @@ def demo(*, allow_download: Annotated[bool, Parameter(negative=())] = False) -> 
     from bedside.operations.configuration import load_settings
 
     model = load_settings().text("BEDSIDE_MODEL")
-    pull(model, allow_download=allow_download)
     with tempfile.TemporaryDirectory(prefix="bedside-demo-") as folder:
-        environment = {**os.environ, "BEDSIDE_DATA": folder, "BEDSIDE_PORT": "0", "BEDSIDE_HOST": "127.0.0.1"}
+        os.environ |= {"BEDSIDE_DATA": folder, "BEDSIDE_PORT": "0", "BEDSIDE_HOST": "127.0.0.1"}
+        environment = dict(os.environ)
+        pull(model, allow_download=allow_download)
         with _gateway(environment) as url:
             print(f"Gateway on {url}, data in {folder}")
             added = _bedside(environment, "users", "add", PROVIDER, "--role", "provider", "--json")

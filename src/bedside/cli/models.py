@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import App, Parameter
 
+from bedside.cli.acting import act_long
+
 if TYPE_CHECKING:
     from bedside.core.chat import ModelInfo
     from bedside.core.settings import Settings
@@ -24,6 +26,7 @@ app = App(
     default_parameter=Parameter(negative=""),
 )
 
+MANAGE = "local:models:manage"
 Json = Annotated[bool, Parameter(name="--json", help="Print JSON for another program to read.")]
 Name = Annotated[str, Parameter(help="Name of the model, such as qwen2.5-coder:0.5b.")]
 
@@ -82,7 +85,9 @@ def pull(
     before = store.find(name)
     with _shown_progress(name) as progress:
         allowed = pulling.permission(settings, allow_download)
-        model = pulling.pull(entry, store, allowed, progress, waiting=_say_waiting)
+        model = before or act_long(
+            MANAGE, name, lambda: pulling.pull(entry, store, allowed, progress, waiting=_say_waiting)
+        )
     _report(model, f"{name} is installed already." if before else f"Installed {name}.", json, changed=before is None)
 
 
@@ -106,7 +111,9 @@ def add(
     before = store.find(name)
     with _shown_progress(name) as progress:
         about = entry.info() if entry else None
-        model = store.add(name, file, about, link=link, progress=progress, waiting=_say_waiting)
+        model = act_long(
+            MANAGE, name, lambda: store.add(name, file, about, link=link, progress=progress, waiting=_say_waiting)
+        )
     _report(model, f"{name} is installed already." if before else f"Installed {name}.", json, changed=before is None)
 
 
@@ -128,7 +135,7 @@ def remove(
     if removal is not None and not dry_run:
         if not yes:
             _confirm(removal)
-        removal = store.remove(name, waiting=_say_waiting)
+        removal = act_long(MANAGE, name, lambda: store.remove(name, waiting=_say_waiting))
     _report_removal(name, removal, dry_run, json)
 
 

@@ -280,9 +280,6 @@ ERRORS: Mapping[str, ErrorSpec] = {
     "COMMAND_WRONG": ErrorSpec(
         Kind.SETUP, "{why}", "'bedside --help' and 'bedside COMMAND --help' show what is known."
     ),
-    "SERVER_UNREACHABLE": ErrorSpec(
-        Kind.SETUP, "No gateway answers at {url}.", "Start one with 'bedside serve' or 'make up'."
-    ),
     "INTERNAL": ErrorSpec(
         Kind.INTERNAL,
         "Something went wrong inside bedside.",

@@ -32,6 +32,18 @@ async def recorded(audit: AuditLog, record: AuditRecord, work: Callable[[], Awai
     return result
 
 
+def recorded_blocking(audit: AuditLog, record: AuditRecord, work: Callable[[], T]) -> T:
+    """The same for a change that blocks for minutes, where no event loop runs."""
+    asyncio.run(audit.append(replace(record, kind=Kind.INTENT)))
+    try:
+        result = work()
+    except BaseException as why:
+        asyncio.run(close_failed(audit, record, why))
+        raise
+    asyncio.run(audit.append(replace(record, kind=Kind.OUTCOME, outcome=Outcome.OK)))
+    return result
+
+
 async def close_failed(audit: AuditLog, record: AuditRecord, why: BaseException, *, closing: bool = False) -> None:
     """Writes how it failed. ``closing``: the gateway is shutting down, so it was not the client who left.
 

@@ -17,5 +17,7 @@ ANYONE = frozenset({"auth:session:start", "auth:session:renew"})
 WITH_ONE_TIME_PASSWORD = frozenset({"auth:session:end", "auth:password:change", "auth:profile:read"})
 """All that a signed-in user may do before the one-time password is changed."""
 
-OPERATOR = frozenset({"local:models:manage", "site:users:manage", "site:keys:renew", "site:gateway:start", "site:gateway:stop"})
+OPERATOR = frozenset(
+    {"local:models:manage", "site:users:manage", "site:keys:renew", "site:gateway:start", "site:gateway:stop"}
+)
 """What the person at this machine's command line may do: whoever owns the data folder holds its keys anyway."""

@@ -63,6 +63,13 @@ class ModelStore:
         found = (self.find(name) for name in sorted(name for name in names if name))
         return [model for model in found if model is not None]
 
+    def version(self) -> int:
+        """A number that differs once a model came or went; cheap to ask for."""
+        try:
+            return self._manifests.stat().st_mtime_ns
+        except OSError:
+            return 0
+
     def find(self, name: str) -> InstalledModel | None:
         """The model of that name; ``None`` if it is not installed, damaged, or no name at all."""
         if not is_name(name):

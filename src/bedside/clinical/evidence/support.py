@@ -56,5 +56,5 @@ def _reason(sentence: str, numbers: set[str], words: set[str]) -> str | None:
 
 
 def _stems(text: str) -> set[str]:
-    """Content words, cut to their first six letters so that ``elevated`` and ``elevation`` meet."""
-    return {word[:6] for word in _WORD.findall(text.lower()) if word not in _PLAIN}
+    """Content words, without a final s, cut to six letters, so that ``elevated`` and ``elevation`` meet."""
+    return {word.rstrip("s")[:6] for word in _WORD.findall(text.lower()) if word not in _PLAIN}
