@@ -63,9 +63,9 @@ class Gateway:
 
 
 @contextmanager
-def started(folder: Path, **words: str) -> Iterator[Gateway]:
+def started(folder: Path, *, log: Path | None = None, **words: str) -> Iterator[Gateway]:
     """Starts the gateway and waits until it says its address; kills it at the end if it still runs."""
-    env, log = environment(folder, **words), folder / "gateway.log"
+    env, log = environment(folder, **words), log or folder / "gateway.log"
     command = [sys.executable, "-m", "bedside", "serve", "--json"]
     with log.open("w") as errors:
         process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=errors, text=True, cwd=folder)

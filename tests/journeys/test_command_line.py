@@ -219,3 +219,19 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 0
+
+
+def test_a_command_that_fails_unforeseen_shows_no_traceback(tmp_path: Path) -> None:
+    """Nothing in it can be trusted to hold no patient's name, so only its kind is shown."""
+    script = (
+        "from bedside.cli.main import app, main\n"
+        "@app.command\n"
+        "def burst():\n"
+        "    raise ValueError('MRN 4711')\n"
+        "raise SystemExit(main(['burst']))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment(tmp_path))
+    assert done.returncode == 1
+    assert "COMMAND_FAILED" in done.stderr
+    assert "ValueError" in done.stderr
+    assert "4711" not in done.stderr

@@ -85,6 +85,17 @@ async def test_each_request_is_one_line_of_the_log_with_its_time_and_no_words(tm
     assert line["response_time"] >= 0
 
 
+@pytest.mark.anyio
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no device that is always full")
+async def test_a_log_that_cant_be_written_does_not_stop_the_work(tmp_path: Path) -> None:
+    """The program's log is a convenience; only the audit log is a condition."""
+    with started(tmp_path, log=Path("/dev/full"), BEDSIDE_FAKE="true") as gateway:
+        async with signed_in(gateway) as http:
+            async with http.post("/api/local/process", json={"modelName": "fake:text", "prompt": "a"}) as answer:
+                assert answer.status == 200
+        assert gateway.stop() == 0
+
+
 def namespaces_work() -> bool:
     tools = sys.platform == "linux" and shutil.which("unshare") and shutil.which("ip")
     return bool(tools) and subprocess.run(["unshare", "-rn", "ip", "link"], capture_output=True).returncode == 0

@@ -1,7 +1,7 @@
 """What the embedded runtime makes of an engine that misbehaves, with a scripted child (``tests/engine_like.py``)."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from tests.engine_like import TALK, program
 
 from bedside.core.chat import ChatEvent, Finished, Generation, Message, ModelInfo, Options, Token
 from bedside.core.errors import BedsideError
-from bedside.runtimes.embedded import OVERTAKEN, EmbeddedConfig, EmbeddedRuntime, EngineModel
+from bedside.runtimes.embedded import OVERTAKEN, EmbeddedConfig, EmbeddedRuntime, EngineModel, free_memory
 from bedside.runtimes.engine_process import Patience
 
 pytestmark = pytest.mark.anyio
@@ -21,9 +21,17 @@ MODELS = [EngineModel(ModelInfo(name, name, 1, installed=True), Path(name)) for 
 
 
 @asynccontextmanager
-async def running(max_loaded: int = 1, parallel: int = 4) -> AsyncIterator[EmbeddedRuntime]:
+async def running(
+    max_loaded: int = 1, parallel: int = 4, free: Callable[[], int] = free_memory
+) -> AsyncIterator[EmbeddedRuntime]:
     config = EmbeddedConfig(
-        threads=1, context=1000, parallel=parallel, max_loaded=max_loaded, patience=PATIENCE, command=program()
+        threads=1,
+        context=1000,
+        parallel=parallel,
+        max_loaded=max_loaded,
+        patience=PATIENCE,
+        free_memory=free,
+        command=program(),
     )
     runtime = EmbeddedRuntime(config, lambda: MODELS)
     await runtime.start()
@@ -55,6 +63,16 @@ async def failure(text: str, stall: float = 30.0) -> tuple[str, list[str]]:
             await read(runtime)
     assert MARKER not in str(caught.value)
     return caught.value.code, came
+
+
+async def test_a_model_that_does_not_fit_into_memory_is_refused_before_it_is_loaded_and_may_be_tried_again() -> None:
+    free = [100 * 1024 * 1024]
+    async with running(free=lambda: free[0]) as runtime:
+        with pytest.raises(BedsideError, match="100 MiB are free") as caught:
+            await collect(runtime, ask("hello"))
+        assert caught.value.code == "MEMORY_SHORT"
+        free[0] *= 100
+        assert await collect(runtime, ask("hello"))
 
 
 async def test_a_prompt_that_was_cut_is_noticed_in_the_final_record() -> None:

@@ -36,7 +36,7 @@ class AuditRecord:
     request_id: str
     """Joins intent, outcome, program log and the answer the caller got."""
     actor: str
-    """User name; ``unknown`` for a sign-in with a name that is not there; ``operator`` at this machine's command line."""
+    """User name; ``unknown`` for a sign-in with a name that is not there; ``operator`` at the command line."""
     role: str | None = None
     """The actor's role at that moment."""
     action: str

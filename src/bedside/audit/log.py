@@ -50,13 +50,14 @@ class Signer:
 class AuditLog:
     """``folder`` holds the log and its signed head. ``lock`` keeps other programs of this site out for
     the length of one write, so that the command line may append while the gateway runs. One event loop
-    uses one ``AuditLog``."""
+    uses one ``AuditLog``. ``writes`` counts the durable writes so far."""
 
     def __init__(self, folder: Path, signer: Signer, clock: Clock, lock: Callable[[], AbstractContextManager[None]]):
         self._signer, self._clock, self._lock = signer, clock, lock
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._seq, self._prev, self._last_time, self._end = 0, GENESIS, 0.0, 0
         self._failure: str | None = None
+        self.writes = 0
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._log = os.open(folder / LOG, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
@@ -199,6 +200,7 @@ class AuditLog:
             self._failure = why.strerror or "the disk failed"
             raise
         self._end += len(lines)
+        self.writes += 1
 
     def _sign(self) -> None:
         """Writes the new end into one of two slots. It may lag behind after a power cut, never run ahead."""

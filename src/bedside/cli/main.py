@@ -67,6 +67,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output has seen enough; keep Python from complaining about it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as why:
+        if debug:
+            raise
+        _say(BedsideError("COMMAND_FAILED", what=type(why).__name__))
+        return 1
     return result if isinstance(result, int) else 0
 
 

@@ -140,6 +140,11 @@ ERRORS: Mapping[str, ErrorSpec] = {
         "The engine for {model} is marked failed: {why}.",
         "See its last log lines in GET /api/health/detailed; fix the cause and restart the gateway.",
     ),
+    "MEMORY_SHORT": ErrorSpec(
+        Kind.UNAVAILABLE,
+        "Loading {model} takes about {needed} MiB of memory and {free} MiB are free.",
+        "Use a smaller model, set OLLAMA_MAX_LOADED_MODELS lower, or stop other programs.",
+    ),
     "NODE_ERROR": ErrorSpec(
         Kind.UPSTREAM,
         "The node {node} answered with an error ({status}).",
@@ -279,6 +284,11 @@ ERRORS: Mapping[str, ErrorSpec] = {
     "GGUF_INVALID": ErrorSpec(Kind.SETUP, "{path} is no GGUF model that can be loaded: {why}.", "Get a clean copy."),
     "COMMAND_WRONG": ErrorSpec(
         Kind.SETUP, "{why}", "'bedside --help' and 'bedside COMMAND --help' show what is known."
+    ),
+    "COMMAND_FAILED": ErrorSpec(
+        Kind.INTERNAL,
+        "The command failed in a way that was not foreseen ({what}).",
+        "Run it again with --debug to see where, and report that.",
     ),
     "INTERNAL": ErrorSpec(
         Kind.INTERNAL,

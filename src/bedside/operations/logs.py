@@ -4,9 +4,10 @@ Lines are made from fixed words and the fields named at the call; nothing that a
 in. Third-party loggers are kept to warnings, without their arguments.
 """
 
+import contextlib
 import logging
 import sys
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import structlog
 
@@ -26,10 +27,27 @@ def set_up_logs(form: str, stream: TextIO = sys.stderr) -> None:
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.WriteLoggerFactory(file=stream),
+        logger_factory=structlog.WriteLoggerFactory(file=cast(TextIO, _Tolerant(stream))),
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(handlers=[_Quiet()], level=logging.WARNING, force=True)
+
+
+class _Tolerant:
+    """A stream that can be full or gone without taking the work down with it: the audit log is the one that
+    must be written, this one is a convenience."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.flush()
 
 
 class _Quiet(logging.Handler):

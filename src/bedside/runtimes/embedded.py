@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import aiohttp
+import psutil
 
 from bedside.core.chat import ChatEvent, FinishReason, Generation, Health, ModelInfo, NodeState, Token
 from bedside.core.clock import Clock, SystemClock
@@ -27,6 +28,7 @@ from bedside.runtimes.engine_process import COMMAND, EngineConfig, EngineProcess
 from bedside.runtimes.schedule import Use, to_unload
 
 ANSWER_TOKENS = 1024  # longest answer where the request sets no max_tokens
+BESIDE_WEIGHTS = 256 * 1024 * 1024  # bytes for context and buffers: measured 230 to 250 MB with 8,192 tokens
 OVERTAKEN = 16  # requests for loaded models that may pass one that waits for its model's place
 DEATH_SECONDS = 1.0  # between a broken connection and the death that explains it
 FOREVER = 86_400.0  # silence is bounded elsewhere, for the whole engine
@@ -41,10 +43,16 @@ class EngineModel:
     path: Path
 
 
+def free_memory() -> int:
+    """Bytes that programs can still get, caches given back."""
+    return int(psutil.virtual_memory().available)
+
+
 @dataclass(frozen=True, slots=True)
 class EmbeddedConfig:
     """``context`` in tokens per model, all its ``parallel`` slots together; ``prompt_cache_mib`` in MiB per model.
 
+    ``free_memory`` tells the bytes that are left.
     ``threads`` per engine; ``max_loaded`` models are in memory at once; ``gpu``: ``auto``, ``true`` or ``false``.
     ``command`` runs the child.
     """
@@ -56,6 +64,7 @@ class EmbeddedConfig:
     prompt_cache_mib: int = 512
     gpu: str = "auto"
     patience: Patience = field(default_factory=Patience)
+    free_memory: Callable[[], int] = free_memory
     command: Sequence[str] = COMMAND
 
     def engine(self, path: Path) -> EngineConfig:
@@ -220,6 +229,7 @@ class EmbeddedRuntime(Runtime):
 
     def _place(self, model: EngineModel, victims: Sequence[str]) -> Engine:
         config = self._config
+        self._check_memory(model, [self._engines[path].model for path in victims])
         leaving = [self._engines.pop(path) for path in victims]
         process = EngineProcess(
             model.info.name, config.engine(model.path), config.patience, self._clock, config.command
@@ -228,6 +238,14 @@ class EmbeddedRuntime(Runtime):
         engine = Engine(model, process, Budget(config.context, config.parallel), opened)
         self._engines[str(model.path)] = engine
         return engine
+
+    def _check_memory(self, model: EngineModel, leaving: Sequence[EngineModel]) -> None:
+        """Rather a clear refusal than a machine that swaps, or a kernel that kills."""
+        needed = model.info.size + BESIDE_WEIGHTS
+        free = self._config.free_memory() + sum(other.info.size for other in leaving)
+        if needed > free:
+            mib = 1024 * 1024
+            raise BedsideError("MEMORY_SHORT", model=model.info.name, needed=needed // mib, free=free // mib)
 
     async def _open(self, process: EngineProcess, leaving: Sequence[Engine]) -> None:
         """The memory of those who leave is free before the new one is loaded."""
