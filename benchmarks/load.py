@@ -86,7 +86,8 @@ class Connection(asyncio.Protocol):
                 return
             length = LENGTH.search(self._held, 0, head + 2)
             self._need = head + 4 + int(length[1]) if length else -1
-        whole = len(self._held) >= self._need if self._need > 0 else self._held.endswith(b"0\r\n\r\n")
+        # Chunked otherwise; the line break before the last chunk keeps a head that ends with a 0 from counting.
+        whole = len(self._held) >= self._need if self._need > 0 else self._held.endswith(b"\r\n0\r\n\r\n")
         if whole and self._done is not None and not self._done.done():
             self._done.set_result(bytes(self._held))
 

@@ -18,7 +18,7 @@ from bedside.core.chat import Generation, Options
 from bedside.core.request import TaskRequest
 from bedside.models.store import ModelStore
 from bedside.operations.configuration import load_settings
-from bedside.operations.hardware import engine_threads
+from bedside.operations.hardware import engine_threads, free_memory
 from bedside.runtimes import embedded_words, ollama_words
 from bedside.runtimes.embedded import EmbeddedConfig
 from bedside.runtimes.engine_process import EngineProcess
@@ -121,7 +121,7 @@ def real_engine(load: Load, gateway: Gateway, times: int) -> dict[str, Any] | No
 
 async def _real_engine(load: Load, gateway: Gateway, times: int, path: Path) -> dict[str, Any]:
     """Two engines with the same file and settings: the gateway's own, which only the gateway can ask, and this."""
-    config = EmbeddedConfig(engine_threads(), CONTEXT, parallel=64)
+    config = EmbeddedConfig(engine_threads(), free_memory, CONTEXT, parallel=64)
     engine = EngineProcess(REAL_MODEL, config.engine(path))
     engine.start()
     try:

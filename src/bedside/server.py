@@ -18,7 +18,7 @@ from bedside.gateway.recorded import recorded
 from bedside.gateway.turnstile import Turnstile
 from bedside.models.catalogue import built_in
 from bedside.models.store import ModelStore
-from bedside.operations.hardware import engine_threads
+from bedside.operations.hardware import engine_threads, free_memory
 from bedside.runtimes.base import Runtime
 from bedside.runtimes.embedded import EmbeddedConfig, EmbeddedRuntime, EngineModel
 from bedside.runtimes.engine_process import Patience
@@ -34,7 +34,7 @@ def nodes(settings: Settings) -> Sequence[Runtime]:
     """The nodes in order of preference. Raises ``NODE_OUTSIDE`` for one that is not in the building."""
     found: list[Runtime] = [_embedded(settings)]
     if settings.flag("BEDSIDE_FAKE"):
-        found.append(FakeRuntime())
+        found.append(FakeRuntime(remember=0))
     if url := settings.text("OLLAMA_URL"):
         networks = settings.networks("BEDSIDE_INSIDE_NETWORKS") if settings.flag("HIPAA_MODE") else None
         if networks is not None:
@@ -60,6 +60,7 @@ def _embedded(settings: Settings) -> EmbeddedRuntime:
         max_loaded=settings.number("OLLAMA_MAX_LOADED_MODELS"),
         prompt_cache_mib=settings.number("BEDSIDE_PROMPT_CACHE_MB"),
         threads=engine_threads(),
+        free_memory=free_memory,
         gpu=settings.text("GPU_ACCELERATION"),
         patience=Patience(load=settings.number("BEDSIDE_LOAD_SECONDS")),
     )

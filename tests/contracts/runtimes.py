@@ -16,6 +16,7 @@ from tests.ollama_like import Json, OllamaLike
 from tests.starter import SMALLEST, engine_model
 
 from bedside.core.chat import Generation
+from bedside.operations.hardware import free_memory
 from bedside.runtimes.base import Runtime
 from bedside.runtimes.embedded import EmbeddedConfig, EmbeddedRuntime
 from bedside.runtimes.fake import FakeRuntime
@@ -90,7 +91,7 @@ async def ollama() -> AsyncIterator[Ready]:
 @asynccontextmanager
 async def embedded() -> AsyncIterator[Ready]:
     model = engine_model()
-    config = EmbeddedConfig(threads=2, context=1024, prompt_cache_mib=64)
+    config = EmbeddedConfig(threads=2, free_memory=free_memory, context=1024, prompt_cache_mib=64)
     runtime = EmbeddedRuntime(config, lambda: [model])
     await runtime.start()
     try:

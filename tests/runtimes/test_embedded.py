@@ -15,6 +15,7 @@ from tests.starter import SMALLEST, engine_model, starter
 
 from bedside.core.chat import ChatEvent, Finished, Generation, Message, NodeState, Options, Token
 from bedside.core.errors import BedsideError
+from bedside.operations.hardware import free_memory
 from bedside.runtimes.embedded import EmbeddedConfig, EmbeddedRuntime, EngineModel
 from bedside.runtimes.engine_process import Patience
 
@@ -28,7 +29,14 @@ PATIENCE = Patience(delays=(0.01,), deaths=3, window=600, load=120)
 
 @asynccontextmanager
 async def running(*models: EngineModel, **config: Any) -> AsyncIterator[EmbeddedRuntime]:
-    given = {"threads": 2, "context": 1024, "prompt_cache_mib": 16, "gpu": "false", "patience": PATIENCE}
+    given: dict[str, Any] = {
+        "threads": 2,
+        "context": 1024,
+        "prompt_cache_mib": 16,
+        "gpu": "false",
+        "patience": PATIENCE,
+        "free_memory": free_memory,
+    }
     runtime = EmbeddedRuntime(EmbeddedConfig(**{**given, **config}), lambda: models or [engine_model()])
     await runtime.start()
     try:

@@ -11,7 +11,8 @@ from tests.engine_like import TALK, program
 
 from bedside.core.chat import ChatEvent, Finished, Generation, Message, ModelInfo, Options, Token
 from bedside.core.errors import BedsideError
-from bedside.runtimes.embedded import OVERTAKEN, EmbeddedConfig, EmbeddedRuntime, EngineModel, free_memory
+from bedside.operations.hardware import free_memory
+from bedside.runtimes.embedded import OVERTAKEN, EmbeddedConfig, EmbeddedRuntime, EngineModel
 from bedside.runtimes.engine_process import Patience
 
 pytestmark = pytest.mark.anyio
@@ -69,10 +70,10 @@ async def test_a_model_that_does_not_fit_into_memory_is_refused_before_it_is_loa
     free = [100 * 1024 * 1024]
     async with running(free=lambda: free[0]) as runtime:
         with pytest.raises(BedsideError, match="100 MiB are free") as caught:
-            await collect(runtime, ask("hello"))
+            await collect(runtime, ask("please say"))
         assert caught.value.code == "MEMORY_SHORT"
         free[0] *= 100
-        assert await collect(runtime, ask("hello"))
+        assert await collect(runtime, ask("please say"))
 
 
 async def test_a_prompt_that_was_cut_is_noticed_in_the_final_record() -> None:

@@ -30,3 +30,8 @@ def engine_threads() -> int:
     """Threads for a model: the physical cores, less one for everything else where there are more than two."""
     cores = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
     return cores - 1 if cores > 2 else cores
+
+
+def free_memory() -> int:
+    """Bytes that programs can still get, caches given back."""
+    return int(psutil.virtual_memory().available)

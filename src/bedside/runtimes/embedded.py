@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import aiohttp
-import psutil
 
 from bedside.core.chat import ChatEvent, FinishReason, Generation, Health, ModelInfo, NodeState, Token
 from bedside.core.clock import Clock, SystemClock
@@ -43,11 +42,6 @@ class EngineModel:
     path: Path
 
 
-def free_memory() -> int:
-    """Bytes that programs can still get, caches given back."""
-    return int(psutil.virtual_memory().available)
-
-
 @dataclass(frozen=True, slots=True)
 class EmbeddedConfig:
     """``context`` in tokens per model, all its ``parallel`` slots together; ``prompt_cache_mib`` in MiB per model.
@@ -58,13 +52,13 @@ class EmbeddedConfig:
     """
 
     threads: int
+    free_memory: Callable[[], int]
     context: int = 8192
     parallel: int = 4
     max_loaded: int = 2
     prompt_cache_mib: int = 512
     gpu: str = "auto"
     patience: Patience = field(default_factory=Patience)
-    free_memory: Callable[[], int] = free_memory
     command: Sequence[str] = COMMAND
 
     def engine(self, path: Path) -> EngineConfig:

@@ -24,6 +24,7 @@ def echo(generation: Generation) -> str:
 class FakeRuntime(Runtime):
     """Answers ``script(generation)`` word by word, ``pace`` seconds apart.
 
+    The first ``remember`` questions are kept in ``seen``; a gateway that stays up keeps none.
     ``fail_after`` raises ``error`` once that many tokens went out (0: before the first one).
     """
 
@@ -34,6 +35,7 @@ class FakeRuntime(Runtime):
     context_tokens: int = 4096
     fail_after: int | None = None
     error: str = "ENGINE_GONE"
+    remember: int = 10_000
     seen: list[Generation] = field(default_factory=list)
     running: int = 0
     stopped: bool = False
@@ -46,7 +48,8 @@ class FakeRuntime(Runtime):
 
     async def generate(self, generation: Generation) -> AsyncGenerator[ChatEvent]:
         self.check(generation)
-        self.seen.append(generation)
+        if len(self.seen) < self.remember:
+            self.seen.append(generation)
         self.running += 1
         try:
             async for event in self._play(generation):
