@@ -25,7 +25,7 @@ class Edge:
 
     def __init__(self, app: ASGIApp, max_body: int, proxies: Networks = ()) -> None:
         self._app, self._max_body, self._proxies = app, max_body, proxies
-        self._log = structlog.get_logger()
+        self._log = structlog.get_logger().bind()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -39,6 +39,9 @@ class PasswordBody(Body):
     new_password: Password
 
 
+Stop = Annotated[str, Field(min_length=1, max_length=100)]
+
+
 class OptionsBody(BaseModel):
     """How to sample. The names are those of the engines, and so not in camelCase."""
 
@@ -48,10 +51,10 @@ class OptionsBody(BaseModel):
     top_k: Annotated[int, Field(ge=0, le=1000)] | None = None
     max_tokens: Annotated[int, Field(ge=1, le=131_072)] | None = None
     seed: Annotated[int, Field(ge=0, le=2**31 - 1)] | None = None
-    stop: Annotated[list[Annotated[str, Field(min_length=1, max_length=100)]], Field(max_length=8)] = []
+    stop: Annotated[tuple[Stop, ...], Field(max_length=8)] = ()
 
     def to_options(self) -> Options:
-        return Options(self.temperature, self.top_p, self.top_k, self.max_tokens, self.seed, tuple(self.stop))
+        return Options(self.temperature, self.top_p, self.top_k, self.max_tokens, self.seed, self.stop)
 
 
 class ProcessBody(Body):
@@ -60,7 +63,7 @@ class ProcessBody(Body):
     type: Literal["text", "vision"] = "text"
     image_data: str | None = None
     task: Name | None = None
-    options: OptionsBody = OptionsBody()
+    options: OptionsBody = Field(default_factory=lambda: OptionsBody())
     stream: bool = False
 
 

@@ -1,7 +1,7 @@
 """One use of a model on its way through the corridor: what is known of it so far, as audit records."""
 
 import hmac
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -71,20 +71,25 @@ class ModelUse:
         self.ticket = Ticket(record.request_id, record.actor, placed.info.name)
         self.position = 0
         self.opened = False
-        self.record = replace(
-            record,
-            task=task.name,
-            model=placed.info.name,
-            digest=placed.info.digest,
-            node=placed.runtime.name,
-            prompt_hmac=text_hmac(text_key, request.text.encode(), request.image),
-        )
+        # Facts and not a record: making a record of two dozen fields again for each new fact costs too much here.
+        self._facts: dict[str, Any] = {
+            **record.to_fields(),
+            "task": task.name,
+            "model": placed.info.name,
+            "digest": placed.info.digest,
+            "node": placed.runtime.name,
+            "prompt_hmac": text_hmac(text_key, request.text.encode(), request.image),
+        }
         self._completed: Completed | None = None
         self._first_token_ms: float | None = None
 
+    @property
+    def record(self) -> AuditRecord:
+        return AuditRecord(**self._facts)
+
     def intent(self) -> AuditRecord:
         self.opened = True
-        self.record = replace(self.record, wait_ms=self._watch.ms)
+        self._facts["wait_ms"] = self._watch.ms
         return self.record
 
     def note(self, event: Progress) -> None:
@@ -97,8 +102,8 @@ class ModelUse:
     def closed(self, **end: Any) -> AuditRecord:
         """The record with its times and, when the work came to its end, what it used and made; ``end`` are
         fields that say how it ended."""
-        facts = {**self._made(), **end}
-        return replace(self.record, first_token_ms=self._first_token_ms, total_ms=self._watch.ms, **facts)
+        times = {"first_token_ms": self._first_token_ms, "total_ms": self._watch.ms}
+        return AuditRecord(**{**self._facts, **times, **self._made(), **end})
 
     def _made(self) -> dict[str, Any]:
         if (done := self._completed) is None:
@@ -112,7 +117,6 @@ class ModelUse:
     def done(self) -> Done:
         """What the caller gets; only after ``note`` has seen the end."""
         assert self._completed is not None  # noqa: S101 - ``clinical.run`` ends with it or raises
-        record = self.record
         return Done(
             task=self.task.name,
             result=self._completed.result,
@@ -120,10 +124,10 @@ class ModelUse:
             digest=self.placed.info.digest,
             usage=self._completed.usage,
             duration_ns=self._watch.ns,
-            wait_ms=record.wait_ms or 0.0,
+            wait_ms=self._facts["wait_ms"],
             first_token_ms=self._first_token_ms or 0.0,
             timestamp=self._watch.timestamp,
-            request_id=record.request_id,
+            request_id=self.ticket.id,
         )
 
 
