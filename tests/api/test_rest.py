@@ -63,7 +63,7 @@ async def test_a_stream_is_tokens_and_then_one_done(tmp_path: Path) -> None:
 async def test_a_soap_note_has_four_sections_and_marks_what_is_not_in_the_text(tmp_path: Path) -> None:
     answers = {
         "Subjective": "Chest pain.",
-        "Objective": "BP 150/95, HR 88.",
+        "findings": "BP 150/95, HR 88.",
         "Assessment": "Sepsis, lactate 4.1.",
         "Plan": "Not documented.",
     }

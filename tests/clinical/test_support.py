@@ -17,6 +17,7 @@ SOURCE = "65-year-old male with chest pain since two days, BP 150/95, HR 88. Tak
         "Metformin 500 mg twice daily.",
         "Not documented.",
         "None.",
+        "Test results: Not documented.",
         "Chest pains.",
     ],
 )

@@ -45,7 +45,12 @@ def mark(text: str, bad: Sequence[Unsupported]) -> str:
     return text
 
 
+_NO_CLAIM = re.compile(r"([\w ]+:\s*)?(none|not documented|no documented [\w ]+)\W*", re.IGNORECASE)
+
+
 def _reason(sentence: str, numbers: set[str], words: set[str]) -> str | None:
+    if _NO_CLAIM.fullmatch(sentence):
+        return None
     if strange := [n for n in _NUMBER.findall(sentence) if n not in numbers]:
         return "not in the source: " + ", ".join(strange)
     content = _stems(sentence)

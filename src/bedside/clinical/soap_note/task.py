@@ -23,7 +23,7 @@ class SoapNote(Task):
         options = with_defaults(request.options, temperature=0.0, max_tokens=TOKENS_PER_SECTION)
         prompt = read(__package__, "prompt.md")
         return [
-            Step(s.name, conversation(request.text, prompt.format(heading=s.heading, what=s.what)), options, s.heading)
+            Step(s.name, conversation(request.text, prompt.format(asked=s.asked, what=s.what)), options, s.heading)
             for s in SECTIONS
         ]
 
