@@ -14,6 +14,7 @@ ENOUGH = 0.6
 _SENTENCE = re.compile(r"[^.!?\n]+(?:[.!?](?=\d)[^.!?\n]+)*[.!?]?")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _WORD = re.compile(r"[a-z]{3,}")
+_NO_CLAIM = re.compile(r"([\w ]+:\s*)?(none|not documented|no documented [\w ]+)\W*", re.IGNORECASE)
 _PLAIN = frozenset(
     _WORD.findall(
         """the and for with was were has had have been this that from are his her their its who which patient patients
@@ -43,9 +44,6 @@ def mark(text: str, bad: Sequence[Unsupported]) -> str:
     for sentence in bad:
         text = text.replace(sentence.text, f"{sentence.text} [not in source]", 1)
     return text
-
-
-_NO_CLAIM = re.compile(r"([\w ]+:\s*)?(none|not documented|no documented [\w ]+)\W*", re.IGNORECASE)
 
 
 def _reason(sentence: str, numbers: set[str], words: set[str]) -> str | None:
