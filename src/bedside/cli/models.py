@@ -161,21 +161,10 @@ def _all_models(store: ModelStore) -> list[ModelInfo]:
 
 def _record(info: ModelInfo) -> dict[str, object]:
     """A model with the names that REST gives its fields."""
-    return {
-        "name": info.name,
-        "displayName": info.display_name,
-        "size": info.size,
-        "type": info.type,
-        "capabilities": list(info.capabilities),
-        "description": info.description,
-        "installed": info.installed,
-        "quantization": info.quantization,
-        "digest": info.digest,
-        "license": info.license,
-        "contextLength": info.context_length,
-        "family": info.family,
-        "parameters": info.parameters,
-    }
+    from bedside.api.site import KnownModel, model_out
+
+    more = {"contextLength": info.context_length, "family": info.family, "parameters": info.parameters}
+    return {**model_out(KnownModel(info)).model_dump(), **more}
 
 
 def _installed_record(model: InstalledModel) -> dict[str, object]:
