@@ -5,13 +5,14 @@ import contextlib
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import uvicorn
 
 from bedside.core.errors import BedsideError
 from bedside.core.settings import Settings
 from bedside.server import Server, build
+from bedside.storage.filelock import alone
 from bedside.vault import first_admin
 
 Announce = Callable[[str, str | None], None]
@@ -31,15 +32,28 @@ def listen_and_serve(settings: Settings, announce: Announce) -> None:
 
 async def _serve(settings: Settings, listener: socket.socket, announce: Announce) -> None:
     server, vault = build(settings)
+    folder = settings.path("BEDSIDE_DATA")
     try:
-        password = await first_admin(vault)
-        async with server.running():
-            http = Http(http_config(server, settings.number("BEDSIDE_DRAIN_SECONDS")))
-            with _on_signals(lambda: _stop(server, http)):
-                announce(_url(listener), password)
-                await http.serve(sockets=[listener])
+        with alone(folder / "gateway.lock") as free:
+            if not free:
+                raise BedsideError("DATA_IN_USE", path=folder)
+            password = await first_admin(vault)
+            async with server.running():
+                http = Http(http_config(server, settings.number("BEDSIDE_DRAIN_SECONDS")))
+                with _on_signals(lambda: _stop(server, http)):
+                    announce(_url(listener), password)
+                    await http.serve(sockets=[listener])
+                    await _end(http.server_state.tasks)
     finally:
         vault.close()
+
+
+async def _end(requests: Iterable["asyncio.Task[None]"]) -> None:
+    """Requests that were not waited for any longer: ended here, while their outcome can still be recorded."""
+    left = list(requests)
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
 
 
 class Http(uvicorn.Server):

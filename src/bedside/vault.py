@@ -1,6 +1,7 @@
 """The data folder as one thing: opened by the gateway and by every command that works on it. Wiring."""
 
 import base64
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -18,7 +19,7 @@ from bedside.identity.tokens import AccessTokens
 from bedside.storage.accounts import SqlAccounts
 from bedside.storage.database import Database
 from bedside.storage.filelock import file_lock
-from bedside.storage.keys import KeyFolder
+from bedside.storage.keys import KeyFolder, public_key
 
 OPERATOR = "operator"
 
@@ -42,11 +43,17 @@ def open_vault(settings: Settings, clock: Clock, passwords: Passwords | None = N
     """Opens the data folder, and makes it if it is not there. Refuses one that has lost its log or its keys."""
     folder = settings.path("BEDSIDE_DATA")
     fresh = not (folder / "bedside.db").exists()
+    log = folder / "audit" / LOG
+    logged = log.exists() and log.stat().st_size > 0
+    if fresh and logged:
+        raise BedsideError("STORE_MISSING", path=folder / "bedside.db")
     database = Database(folder)
-    if not fresh and not (folder / "audit" / LOG).exists():
+    if not logged and database.in_use():
         raise BedsideError("AUDIT_BROKEN", why="the log is gone though the data folder is in use")
     keys = KeyFolder(folder / "keys", fresh=fresh)
-    audit = AuditLog(folder / "audit", signer(keys.signing("audit")), clock, file_lock(folder / "audit" / "lock"))
+    audit = AuditLog(
+        folder / "audit", signer(keys.signing("audit"), keys.trusted()), clock, file_lock(folder / "audit" / "lock")
+    )
     accounts = Accounts(
         SqlAccounts(database, clock),
         AccessTokens(keys.signing("token"), settings.number("BEDSIDE_TOKEN_MINUTES"), clock),
@@ -57,10 +64,10 @@ def open_vault(settings: Settings, clock: Clock, passwords: Passwords | None = N
     return Vault(accounts, audit, database, keys.secret("text"))
 
 
-def signer(key: Ed25519PrivateKey) -> Signer:
-    """The audit log's signer over a key file."""
-    public = base64.b64encode(key.public_key().public_bytes_raw()).decode("ascii")
-    return Signer(public, lambda data: base64.b64encode(key.sign(data)).decode("ascii"))
+def signer(key: Ed25519PrivateKey, trusted: Collection[str] = ()) -> Signer:
+    """The audit log's signer over a key file; ``trusted`` are the site's earlier public keys."""
+    public = public_key(key)
+    return Signer(public, lambda data: base64.b64encode(key.sign(data)).decode("ascii"), {public, *trusted})
 
 
 async def first_admin(vault: Vault) -> str | None:

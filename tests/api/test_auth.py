@@ -7,15 +7,31 @@ from pathlib import Path
 
 import jwt
 import pytest
+from argon2 import PasswordHasher
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from tests.program import PASSWORD, Answered, Program, program
+from tests.program import PASSWORD, Answered, Program, program, quick_passwords
 
 from bedside.audit.events import Outcome
 from bedside.core.clock import SetClock
 from bedside.core.request import Role
+from bedside.identity.passwords import Passwords
 from bedside.storage.keys import KeyFolder
 
 pytestmark = pytest.mark.anyio
+
+
+class SlowPasswords(Passwords):
+    """Says when it has checked, and answers when it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+        self.checked, self.go = asyncio.Event(), asyncio.Event()
+
+    async def matches(self, password_hash: str | None, password: str) -> bool:
+        good = await super().matches(password_hash, password)
+        self.checked.set()
+        await self.go.wait()
+        return good
 
 
 async def login(p: Program, name: str, password: str = PASSWORD) -> Answered:
@@ -218,6 +234,31 @@ async def test_guesses_sent_side_by_side_count_like_guesses_in_a_row(tmp_path: P
         await p.user("dr.lee", Role.PROVIDER)
         answers = await asyncio.gather(*(login(p, "dr.lee", "wrong") for _ in range(10)))
         assert sum(answer.code == "SIGN_IN_FAILED" for answer in answers) <= 3
+
+
+async def test_a_password_that_was_reset_while_it_was_checked_opens_nothing(tmp_path: Path) -> None:
+    """The check takes a while; an admin who takes the account back in that time must win."""
+    async with program(tmp_path) as p:
+        await p.user("dr.lee", Role.PROVIDER)
+        accounts, slow = p.vault.accounts, SlowPasswords()
+        accounts._passwords = slow
+        for path, body, who in (
+            ("/api/auth/login", {"username": "dr.lee", "password": PASSWORD}, None),
+            ("/api/auth/password", {"currentPassword": PASSWORD, "newPassword": "another good long phrase"}, "dr.lee"),
+        ):
+            slow.checked.clear()
+            asking = asyncio.create_task(p.ask("POST", path, body, as_=who))
+            await slow.checked.wait()
+            user = await accounts._store.user("dr.lee")
+            assert user
+            await accounts._store.set_password(user.id, await slow.hash("set by an admin"), must_change=True)
+            slow.go.set()
+            assert (await asking).code == "SIGN_IN_FAILED"
+            await accounts._store.set_password(user.id, user.password_hash, must_change=False)
+            slow.go.clear()
+            accounts._passwords = quick_passwords()
+            p.tokens["dr.lee"] = (await login(p, "dr.lee")).data["token"]
+            accounts._passwords = slow
 
 
 async def test_an_unknown_user_is_told_nothing_that_a_known_one_is_not(tmp_path: Path) -> None:

@@ -197,6 +197,13 @@ async def test_what_is_not_there_is_said(tmp_path: Path) -> None:
         assert "GET" in wrong.message
 
 
+async def test_a_slash_too_much_is_not_redirected(tmp_path: Path) -> None:
+    """Behind a TLS proxy a redirect would have the body sent again in plain text."""
+    async with program(tmp_path) as p:
+        answer = await p.ask("POST", "/api/auth/login/", {"username": "a", "password": "b"})
+        assert (answer.status, answer.code) == (404, "NOT_FOUND")
+
+
 async def test_an_engine_that_fails_before_the_first_token_gives_its_own_status(tmp_path: Path) -> None:
     async with program(tmp_path, [FakeRuntime(fail_after=0, error="ENGINE_GONE")]) as p:
         await p.user("dr.lee", Role.PROVIDER)

@@ -5,18 +5,20 @@ import os
 import subprocess
 import sys
 import textwrap
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests.audit.logs import a_record, open_log, write_log
 
 from bedside.audit.events import AuditRecord, Kind, Outcome
 from bedside.audit.log import HEAD, LOG
 from bedside.audit.verify import verify
-from bedside.core.chain import read
+from bedside.core.chain import Head, head_slot, read
 from bedside.core.clock import SetClock
 from bedside.core.errors import BedsideError
+from bedside.vault import signer
 
 pytestmark = pytest.mark.anyio
 
@@ -102,12 +104,20 @@ async def test_records_after_the_last_signed_head_are_kept(tmp_path: Path) -> No
     assert verify(tmp_path / LOG, tmp_path / HEAD).records == 5
 
 
-@pytest.mark.parametrize("harm", ["cut", "cut mid-line", "edit the last", "no head", "empty", "added without hash"])
+HARMS = ["cut", "cut mid-line", "edit the last", "no head", "empty", "added without hash", "another signer"]
+
+
+@pytest.mark.parametrize("harm", HARMS)
 async def test_a_log_that_was_tampered_with_is_not_opened(tmp_path: Path, harm: str) -> None:
     file = await asyncio.to_thread(write_log, tmp_path, 4)
     data = file.read_bytes()
     if harm == "no head":
         (tmp_path / HEAD).unlink()
+    elif harm == "another signer":
+        last = read(data.splitlines()[-1])
+        stranger = signer(Ed25519PrivateKey.generate())
+        signature = stranger.sign(Head.signed(last.seq, last.hash, len(data)))
+        (tmp_path / HEAD).write_bytes(head_slot(Head(last.seq, last.hash, len(data), stranger.key, signature)))
     else:
         kept = b"".join(data.splitlines(keepends=True)[:3])
         changed = {
@@ -119,7 +129,7 @@ async def test_a_log_that_was_tampered_with_is_not_opened(tmp_path: Path, harm: 
         }
         file.write_bytes(changed[harm])
     before = file.read_bytes()
-    with pytest.raises(BedsideError, match="Restore the log") as caught:
+    with pytest.raises(BedsideError, match="Restore the folder") as caught:
         open_log(tmp_path)
     assert caught.value.code == "AUDIT_BROKEN"
     assert file.read_bytes() == before
@@ -133,6 +143,59 @@ async def test_a_log_cut_while_it_is_in_use_is_noticed_at_the_next_record(tmp_pa
         await log.append(a_record())
     assert caught.value.code == "AUDIT_UNAVAILABLE"
     log.close()
+
+
+@pytest.mark.parametrize("name", [LOG, HEAD])
+async def test_a_log_that_is_moved_away_while_in_use_stops_the_work(tmp_path: Path, name: str) -> None:
+    """As a program that rotates logs would do: what is written on would be found by nobody."""
+    log = open_log(tmp_path)
+    await log.append(a_record())
+    (tmp_path / name).rename(tmp_path / "moved")
+    with pytest.raises(BedsideError) as caught:
+        await log.append(a_record())
+    assert caught.value.code == "AUDIT_UNAVAILABLE"
+    (tmp_path / "moved").rename(tmp_path / name)
+    assert await log.append(a_record()) == 2
+    log.close()
+
+
+async def test_half_a_line_of_a_program_that_died_does_not_stop_the_others(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    await log.append(a_record())
+    with (tmp_path / LOG).open("ab") as file:
+        file.write(b'{"seq":2,"prev":"')
+    assert await log.append(a_record()) == 2
+    log.close()
+    assert verify(tmp_path / LOG, tmp_path / HEAD).whole
+
+
+async def test_words_of_any_length_make_a_line_that_can_be_found_again(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    await log.append(replace(a_record(), subject="a" * 100_000, actor="\u00e9" * 100_000))
+    log.close()
+    log = open_log(tmp_path)
+    assert await log.append(a_record()) == 2
+    log.close()
+
+
+async def test_a_closed_log_says_so_and_does_not_keep_anybody_waiting(tmp_path: Path) -> None:
+    log = open_log(tmp_path)
+    log.close()
+    with pytest.raises(BedsideError, match="closed"):
+        await log.append(a_record())
+
+
+async def test_time_does_not_run_backwards_over_a_restart(tmp_path: Path) -> None:
+    clock = SetClock()
+    log = open_log(tmp_path, clock)
+    await log.append(a_record())
+    log.close()
+    clock.advance(-3)
+    log = open_log(tmp_path, clock)
+    await log.append(a_record())
+    log.close()
+    times = [read(line).fields["time"] for line in lines(tmp_path)]
+    assert times == sorted(str(time) for time in times)
 
 
 async def test_a_clock_that_goes_backwards_stops_the_log(tmp_path: Path) -> None:
@@ -189,6 +252,7 @@ def test_a_folder_that_cant_be_used_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "audit").mkdir()
     (tmp_path / "audit" / LOG).mkdir()
+    (tmp_path / "audit" / HEAD).write_bytes(b"")
     with pytest.raises(BedsideError) as caught:
         open_log(tmp_path / "audit")
     assert caught.value.code == "DATA_FOLDER"

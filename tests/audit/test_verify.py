@@ -10,7 +10,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.audit.logs import write_log
+from tests.audit.logs import KEY, write_log
 
 from bedside.audit.verify import Verdict, verify
 from bedside.core.chain import GENESIS, HEAD_SLOT, Head, head_slot, link, read
@@ -23,7 +23,8 @@ RECORDS = 12
 def whole() -> tuple[list[bytes], bytes]:
     """The lines of a whole log, and its head."""
     with tempfile.TemporaryDirectory() as folder:
-        log = write_log(Path(folder), RECORDS)
+        write_log(Path(folder), 5)  # in two goes, so that both slots of the head are used
+        log = write_log(Path(folder), RECORDS - 5)
         return log.read_bytes().splitlines(keepends=True), (log.parent / "head").read_bytes()
 
 
@@ -140,10 +141,17 @@ def test_a_head_torn_by_a_power_cut_leaves_the_one_before() -> None:
 
 
 @pytest.mark.parametrize("head", [b"", b"nonsense" * 128])
-def test_a_missing_head_is_said(head: bytes) -> None:
-    verdict = judged(whole()[0], head)
-    assert verdict.notes == ["the head file holds no readable head"]
-    assert verdict.whole
+def test_a_log_whose_head_is_gone_is_not_whole(head: bytes) -> None:
+    """Nobody could say then whether records were cut off its end."""
+    assert "head" in str(judged(whole()[0][:3], head).problem)
+
+
+def test_a_head_signed_by_a_key_that_is_not_the_sites_is_refused(tmp_path: Path) -> None:
+    """Whoever can write both files can sign any history with a key of their own."""
+    log = write_log(tmp_path, 3)
+    assert verify(log, tmp_path / "head", keys={signer(KEY).key}).whole
+    stranger = {signer(Ed25519PrivateKey.generate()).key}
+    assert "not this site's" in str(verify(log, tmp_path / "head", keys=stranger).problem)
 
 
 def test_a_checkpoint_kept_elsewhere_finds_a_log_and_head_that_were_both_replaced(tmp_path: Path) -> None:

@@ -23,14 +23,14 @@ def test_one_address_that_tries_many_names_has_to_wait_for_any_name() -> None:
 
 
 def test_a_right_password_forgets_the_users_mistakes_but_not_the_addresses() -> None:
-    throttle = Throttle()
+    throttle, now = Throttle(), 1.79e9
     for n in range(FREE_PER_ADDRESS):
-        throttle.failed(f"user{n}", "10.0.0.1", 0)
-    throttle.failed("lee", "10.0.0.1", 100)
+        throttle.failed(f"user{n}", "10.0.0.1", now)
+    throttle.failed("lee", "10.0.0.1", now)
     throttle.succeeded("lee", "10.0.0.1")
-    assert throttle.wait("lee", "10.0.0.2", 100) == 0
-    throttle.failed("lee", "10.0.0.1", 100)
-    assert throttle.wait("other", "10.0.0.1", 100) > 0
+    assert throttle.wait("lee", "10.0.0.2", now) == 0
+    throttle.failed("lee", "10.0.0.1", now)
+    assert throttle.wait("other", "10.0.0.1", now) > 0
 
 
 def test_a_flood_of_names_does_not_fill_the_memory() -> None:

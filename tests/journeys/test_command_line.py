@@ -118,6 +118,8 @@ def test_settings_say_what_is_in_force_and_where_it_came_from(tmp_path: Path) ->
     [
         (".env", "HIPAA_MODE=perhaps", "SETTING_INVALID", "HIPAA_MODE"),
         (".env", "just words", "SETTINGS_FILE", "line 1"),
+        (".env", "BEDSIDE_PROT=3002", "SETTING_INVALID", "BEDSIDE_PORT"),
+        (".env", "OLLAMA_URL=http://a..b", "SETTING_INVALID", "OLLAMA_URL"),
         (".env", "BEDSIDE_PORT=99999", "SETTING_INVALID", "65535"),
         (".env", "OLLAMA_URL=ftp://host", "SETTING_INVALID", "OLLAMA_URL"),
         (".env", "BEDSIDE_INSIDE_NETWORKS=ten", "SETTING_INVALID", "10.1.0.0/16"),
@@ -166,6 +168,13 @@ def harm(folder: Path, how: str) -> None:
             db.execute("DROP TABLE alembic_version")
     elif how == "log gone":
         shutil.rmtree(data / "audit")
+    elif how == "log emptied":
+        for name in ("log.jsonl", "head"):
+            (data / "audit" / name).write_bytes(b"")
+    elif how == "head gone":
+        (data / "audit" / "head").unlink()
+    elif how == "database gone":
+        (data / "bedside.db").unlink()
     elif how == "key gone":
         (data / "keys" / "token.key").unlink()
     elif how == "key damaged":
@@ -181,6 +190,9 @@ def harm(folder: Path, how: str) -> None:
         ("another program's database", "STORE_CORRUPT"),
         ("newer database", "STORE_TOO_NEW"),
         ("log gone", "AUDIT_BROKEN"),
+        ("log emptied", "AUDIT_BROKEN"),
+        ("head gone", "AUDIT_BROKEN"),
+        ("database gone", "STORE_MISSING"),
         ("key gone", "KEY_MISSING"),
         ("key damaged", "KEY_UNSAFE"),
         ("key open to others", "KEY_UNSAFE"),
@@ -193,6 +205,27 @@ def test_a_harmed_data_folder_is_refused_and_left_as_it_is(tmp_path: Path, how: 
     done = bedside(env, "serve")
     assert (done.returncode, code in done.stderr) == (2, True), done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_second_gateway_on_the_same_data_is_refused(tmp_path: Path) -> None:
+    """Its queue, its limits and its memory of failed sign-ins would all count double."""
+    with started(tmp_path) as gateway:
+        done = bedside(gateway.env, "serve")
+        assert (done.returncode, "DATA_IN_USE" in done.stderr) == (2, True)
+        assert bedside(gateway.env, "users", "add", "dr.lee", "--role", "staff").returncode == 0
+
+
+def test_a_lost_audit_key_can_be_made_anew_and_the_old_log_stays_trusted(tmp_path: Path) -> None:
+    env = environment(tmp_path)
+    bedside(env, "users", "add", "dr.lee", "--role", "admin")
+    (tmp_path / "data" / "keys" / "audit.key").unlink()
+    assert "KEY_MISSING" in bedside(env, "serve").stderr
+    assert bedside(env, "keys", "new", "audit", "--yes").returncode == 0
+    assert bedside(env, "users", "add", "a.lee", "--role", "staff").returncode == 0
+    assert bedside(env, "keys", "new", "audit", "--yes").returncode == 0
+    assert bedside(env, "audit", "verify").returncode == 0
+    stranger = "A" * 43 + "="
+    assert bedside(env, "audit", "verify", "--key", stranger).returncode == 1
 
 
 def test_a_lost_key_can_be_made_anew_after_saying_what_it_costs(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ async def test_a_refresh_token_is_rotated_by_exactly_one_of_many(tmp_path: Path)
     database = Database(tmp_path)
     store = SqlAccounts(database, SetClock())
     await store.add_user(user("lee"))
-    await store.add_session(Session("f", "id-lee", "old", 2e9, False))
+    await store.add_session(Session("f", "id-lee", "old", 2e9, False), "hash")
     won = await asyncio.gather(*(store.rotate("f", "old", f"new{n}", 2e9) for n in range(10)))
     assert sum(won) == 1
     await store.end_session("f")
@@ -62,9 +62,9 @@ async def test_sessions_that_expired_are_forgotten(tmp_path: Path) -> None:
     database, clock = Database(tmp_path), SetClock()
     store = SqlAccounts(database, clock)
     await store.add_user(user("lee"))
-    await store.add_session(Session("old", "id-lee", "h", clock.now() + 10, False))
+    await store.add_session(Session("old", "id-lee", "h", clock.now() + 10, False), "hash")
     clock.advance(60)
-    await store.add_session(Session("new", "id-lee", "h", clock.now() + 10, False))
+    await store.add_session(Session("new", "id-lee", "h", clock.now() + 10, False), "hash")
     assert await store.session("old") is None
     database.close()
 

@@ -61,7 +61,9 @@ def router(calls: Sequence[Call], knock: Knock) -> ASGIApp:
     for call in calls:
         paths.setdefault(call.path, {})[call.method] = call
     places = {path: _Place(path, methods, knock) for path, methods in paths.items()}
-    by_pattern = Router([Route(path, place) for path, place in places.items()], default=_nothing_here)
+    by_pattern = Router(
+        [Route(path, place) for path, place in places.items()], default=_nothing_here, redirect_slashes=False
+    )
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         # Most paths have no parameters: one look-up instead of a pattern for every call in the table.

@@ -6,6 +6,9 @@ from collections.abc import Callable, Mapping
 
 from bedside.core.errors import BedsideError
 
+MOST_PIXELS = 200_000_000
+"""More than any camera or scanner makes; a file of a few bytes may claim far more and fill a node's memory."""
+
 
 def decode_image(data: str) -> bytes:
     """The image file behind standard base64 (a ``data:`` URL's head is allowed).
@@ -24,7 +27,8 @@ def decode_image(data: str) -> bytes:
 
 def _png(image: bytes) -> bool:
     """Header chunk first, end chunk last (W3C PNG, section 5.6)."""
-    return image[12:16] == b"IHDR" and image[-8:-4] == b"IEND" and 0 not in _sizes(image[16:24])
+    width, height = _sizes(image[16:24])
+    return image[12:16] == b"IHDR" and image[-8:-4] == b"IEND" and 0 < width * height <= MOST_PIXELS
 
 
 def _jpeg(image: bytes) -> bool:

@@ -1,6 +1,7 @@
 """Pure ASGI, round every call: gives it an id, bounds its size, writes its one log line, and turns what
 was not caught into a neutral answer."""
 
+import asyncio
 import time
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
@@ -35,6 +36,12 @@ class Edge:
         scope["request_id"], scope["address"] = call.id, self._address(scope)
         try:
             await self._app(scope, call.receive, call.send)
+        except asyncio.CancelledError:
+            # Not the client, who is noticed further in: the gateway stops and does not wait any longer.
+            call.code = "SHUTTING_DOWN"
+            if not call.status:
+                await send_failure(call.send, BedsideError("SHUTTING_DOWN"), call.id)
+            raise
         except Exception as why:
             error = known(why)
             call.code = error.code
@@ -108,6 +115,8 @@ def _within(address: str, networks: Networks) -> bool:
 
 
 def _is_address(text: str) -> bool:
+    if "%" in text:  # a zone may be any words
+        return False
     try:
         ip_address(text)
     except ValueError:

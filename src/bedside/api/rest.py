@@ -13,6 +13,7 @@ from bedside.api.calls import Call, Handler, Incoming, router
 from bedside.api.openapi import OPENAPI_PATH, describe
 from bedside.api.site import Site, model_detail, model_out
 from bedside.api.work import Work
+from bedside.core.errors import BedsideError
 from bedside.core.request import Principal
 from bedside.gateway.handle import RUN, Gateway
 from bedside.identity.accounts import SignedIn
@@ -200,7 +201,9 @@ class Rest:
 
     async def refresh(self, call: Incoming) -> None:
         body: s.RefreshBody = call.body
-        actor = await self._accounts.owner(body.refresh_token) or "unknown"
+        actor = await self._accounts.owner(body.refresh_token)
+        if actor is None:  # nobody's: like any made-up token it is refused, and not recorded
+            raise BedsideError("REFRESH_INVALID")
 
         async def work(_: Principal | None) -> s.SignedIn:
             return _signed_in(await self._accounts.renew(body.refresh_token))

@@ -1,5 +1,6 @@
 """Calls that have a model work: as one answer, or as a stream of events."""
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
@@ -52,6 +53,10 @@ class Work:
             async with aclosing(events):
                 async for event in events:
                     await out.event(*_as_event(event, shape))
+        except asyncio.CancelledError:
+            if out.started:  # when it was the client who left, nobody reads this
+                await out.event("error", to_json(as_json(BedsideError("SHUTTING_DOWN"), call.context.request_id)))
+            raise
         except Exception as why:
             if not out.started:
                 raise

@@ -25,6 +25,14 @@ class Outcome(StrEnum):
     CLIENT_GONE = "client_gone"
 
 
+LONGEST = 200
+"""Characters of a field: a line has to stay short enough to be found from the end of the file."""
+
+
+def _bounded(value: object) -> object:
+    return value[:LONGEST] + "..." if isinstance(value, str) and len(value) > LONGEST else value
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditRecord:
     """One line of the log, apart from its place in the chain (``seq``, ``prev``, ``hash``)."""
@@ -75,8 +83,8 @@ class AuditRecord:
     """HMAC-SHA-256 of the answer's text."""
 
     def to_fields(self) -> dict[str, object]:
-        """The record as JSON members, absent fields left out."""
-        return {name: value for name, value in zip(FIELDS, _values(self), strict=True) if value is not None}
+        """The record as JSON members, absent fields left out, and words cut at ``LONGEST`` characters."""
+        return {name: _bounded(value) for name, value in zip(FIELDS, _values(self), strict=True) if value is not None}
 
     @classmethod
     def from_fields(cls, members: Mapping[str, object]) -> "AuditRecord":

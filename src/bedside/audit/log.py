@@ -11,11 +11,13 @@ import dataclasses
 import os
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
+from datetime import datetime
 from pathlib import Path
 
 from bedside.audit.events import AuditRecord
+from bedside.audit.verify import signature_is_good
 from bedside.core.chain import GENESIS, HEAD_SLOT, BrokenLine, Head, follow, head_slot, link, read, read_head
 from bedside.core.clock import Clock, iso
 from bedside.core.errors import BedsideError
@@ -41,10 +43,14 @@ _pwrite = getattr(os, "pwrite", _seek_and_write)
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Signer:
-    """Signs the end of the log: the public key in base64, and Ed25519 over some bytes, in base64."""
+    """Signs the end of the log: the public key in base64, and Ed25519 over some bytes, in base64.
+
+    ``trusted`` are the public keys whose signature is taken for the site's own: this one and earlier ones.
+    """
 
     key: str
     sign: Callable[[bytes], str]
+    trusted: Collection[str]
 
 
 class AuditLog:
@@ -57,11 +63,14 @@ class AuditLog:
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._seq, self._prev, self._last_time, self._end = 0, GENESIS, 0.0, 0
         self._failure: str | None = None
-        self.writes = 0
+        self.writes, self._closed = 0, False
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self._log = os.open(folder / LOG, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
-            self._head = os.open(folder / HEAD, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o600)
+            if (folder / LOG).exists() and (folder / LOG).stat().st_size and not (folder / HEAD).exists():
+                raise BedsideError("AUDIT_BROKEN", why="its head is missing")
+            self._paths = (folder / LOG, folder / HEAD)
+            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
+            self._log, self._head = (os.open(path, flags, 0o600) for path in self._paths)
         except OSError as why:
             raise BedsideError("DATA_FOLDER", path=folder, why=why.strerror) from None
         with self._lock():
@@ -71,6 +80,8 @@ class AuditLog:
 
     async def append(self, record: AuditRecord) -> int:
         """Makes the record durable and returns its sequence number. Raises ``AUDIT_UNAVAILABLE``."""
+        if self._closed:
+            raise BedsideError("AUDIT_UNAVAILABLE", why="it is closed")
         loop = asyncio.get_running_loop()
         done: asyncio.Future[int] = loop.create_future()
         self._queue.put((record, done, loop))
@@ -78,7 +89,8 @@ class AuditLog:
 
     def close(self) -> None:
         """Writes what waits, signs the end, closes the files. Safe to call twice."""
-        if self._thread.is_alive():
+        if not self._closed:
+            self._closed = True
             self._queue.put(None)
             self._thread.join()
             os.close(self._log)
@@ -87,20 +99,30 @@ class AuditLog:
     def _open(self) -> None:
         """Finds the end of the log; refuses one that ends before, or differs from, its signed head."""
         head = read_head(self._read(self._head, 0, 2 * HEAD_SLOT))
-        size, whole = os.fstat(self._log).st_size, self._end_of_whole_lines()
+        whole = self._end_of_whole_lines()
         if whole and not head:
-            raise BedsideError("AUDIT_BROKEN", why="the head is missing")
+            raise BedsideError("AUDIT_BROKEN", why="its head can't be read")
         if head:
+            self._check_signature(head)
             self._stand_at(head, whole)
-        if whole < size:
-            # A last line without its newline was never durable, and nobody was told that it was.
-            os.ftruncate(self._log, whole)
+        if not os.fstat(self._head).st_size:
+            self._write_at(self._head, b" " * (2 * HEAD_SLOT), 0)  # the room is there before it is needed
         self._catch_up()
+        self._last_time = self._time_of_last()
 
     def _end_of_whole_lines(self) -> int:
         size = os.fstat(self._log).st_size
         start = max(0, size - LONGEST_LINE)
         return start + self._read(self._log, start, size).rfind(b"\n") + 1
+
+    def _check_signature(self, head: Head) -> None:
+        if head.key not in self._signer.trusted or signature_is_good(head) is False:
+            raise BedsideError("AUDIT_BROKEN", why="its head was not signed by this site")
+
+    def _time_of_last(self) -> float:
+        """So that time does not run backwards over a restart either."""
+        last = self._read(self._log, max(0, self._end - LONGEST_LINE), self._end).splitlines()[-1:]
+        return datetime.fromisoformat(str(read(last[0]).fields["time"])).timestamp() if last else 0.0
 
     def _stand_at(self, head: Head, whole: int) -> None:
         last = self._read(self._log, max(0, head.end - LONGEST_LINE), head.end).splitlines()[-1:]
@@ -113,13 +135,29 @@ class AuditLog:
 
     def _catch_up(self) -> None:
         """Takes over what another program of this site has appended since our last write."""
+        self._check_in_place()
         size = os.fstat(self._log).st_size
         if size < self._end:
             raise BedsideError("AUDIT_BROKEN", why="it was cut while in use")
+        if size > self._end and (whole := self._end_of_whole_lines()) < size:
+            # A last line without its newline was left by a program that died while it wrote: it was never
+            # durable, and nobody was told that it was.
+            os.ftruncate(self._log, whole)
+            size = whole
         if size > self._end:
             with _broken_log():
                 self._seq, self._prev = follow(self._read(self._log, self._end, size), self._seq, self._prev)
             self._end = size
+
+    def _check_in_place(self) -> None:
+        """What was removed or renamed while it is open could be written on, and nobody would find it again."""
+        for path, fd in zip(self._paths, (self._log, self._head), strict=True):
+            try:
+                there = os.path.samestat(os.stat(path), os.fstat(fd))
+            except FileNotFoundError:
+                there = False
+            if not there:
+                raise BedsideError("AUDIT_BROKEN", why=f"{path.name} was moved or removed while in use")
 
     @staticmethod
     def _read(fd: int, start: int, end: int) -> bytes:
@@ -178,7 +216,9 @@ class AuditLog:
                 lines += line
             self._make_durable(bytes(lines))
             first, self._seq, self._prev, self._last_time = self._seq + 1, seq, prev, now
-            self._sign()
+            with contextlib.suppress(OSError):
+                # The records are durable; a head that lags behind is caught up with by the next write.
+                self._sign()
         return first
 
     def _time(self) -> float:

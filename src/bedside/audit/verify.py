@@ -8,6 +8,7 @@ whoever holds the machine *and* its audit key can write another history; keep a 
 
 import base64
 import json
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -36,19 +37,22 @@ class Verdict:
         return self
 
 
-def verify(log: Path, head: Path | None, expect: tuple[int, str] | None = None) -> Verdict:
+def verify(
+    log: Path, head: Path | None, expect: tuple[int, str] | None = None, keys: Collection[str] | None = None
+) -> Verdict:
     """Checks ``log`` against its own chain, the signed ``head`` file, and a checkpoint kept elsewhere.
 
-    Raises ``OSError`` when a file can't be read.
+    ``keys`` are the public keys (base64) that may have signed the head; ``None``: any, and the verdict shows which.
+    ``head=None`` checks the chain alone. Raises ``OSError`` when a file can't be read.
     """
     slots = head.read_bytes() if head else b""  # before the log, which only grows
     verdict, hashes_wanted = Verdict(), {}
     signed = read_head(slots)
-    if head and signed is None:
-        verdict.notes.append("the head file holds no readable head")
+    if head and signed is None and log.stat().st_size:
+        return verdict.fail("its head file holds no readable head, so nobody can say where the log ended")
     if signed:
         verdict.head, verdict.key = signed.seq, signed.key
-        if problem := _signature_problem(signed, verdict):
+        if problem := _signature_problem(signed, keys, verdict):
             return verdict.fail(problem)
         hashes_wanted[signed.seq] = signed.hash
     if expect:
@@ -100,20 +104,28 @@ def _follow_intents(found: Link, opened: dict[str, str]) -> None:
         opened.pop(key, None)
 
 
-def _signature_problem(head: Head, verdict: Verdict) -> str | None:
-    """Ed25519 needs the ``cryptography`` package; without it the chain is checked, and the gap is said."""
+def _signature_problem(head: Head, keys: Collection[str] | None, verdict: Verdict) -> str | None:
+    if keys is not None and head.key not in keys:
+        return f"its head was signed by a key that is not this site's ({head.key})"
+    good = signature_is_good(head)
+    if good is None:
+        verdict.notes.append("the head's signature was not checked: the package 'cryptography' is not here")
+    return "the head's signature is not good: the head was changed" if good is False else None
+
+
+def signature_is_good(head: Head) -> bool | None:
+    """Ed25519 needs the ``cryptography`` package: ``None`` where that is missing."""
     try:
         from cryptography.exceptions import InvalidSignature
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     except ImportError:
-        verdict.notes.append("the head's signature was not checked: the package 'cryptography' is not here")
         return None
     try:
         key = Ed25519PublicKey.from_public_bytes(base64.b64decode(head.key, validate=True))
         key.verify(base64.b64decode(head.signature, validate=True), Head.signed(head.seq, head.hash, head.end))
     except (InvalidSignature, ValueError):
-        return "the head's signature is not good: the head was changed"
-    return None
+        return False
+    return True
 
 
 def as_json(verdict: Verdict) -> str:

@@ -18,7 +18,15 @@ Json = Annotated[bool, Parameter(negative=(), help="Print one JSON document.")]
 
 
 @app.command
-def verify(*, file: Path | None = None, head: Path | None = None, expect: str | None = None, json: Json = False) -> int:
+def verify(
+    *,
+    file: Path | None = None,
+    head: Path | None = None,
+    key: str | None = None,
+    no_head: Annotated[bool, Parameter(negative=())] = False,
+    expect: str | None = None,
+    json: Json = False,
+) -> int:
     """Read the log and name the first record that was edited, removed, added or moved. Writes nothing.
 
     Exit code 0: whole; 1: not whole.
@@ -35,6 +43,10 @@ def verify(*, file: Path | None = None, head: Path | None = None, expect: str | 
         A copy of the log instead of the site's own.
     head
         The head file that belongs to the copy; by default the one beside it, else the site's own.
+    key
+        The public key that must have signed the head; by default this site's own keys.
+    no_head
+        Check the chain alone: records cut off the end can't be noticed then.
     expect
         A checkpoint that was noted earlier: the record's number and hash, with a colon between.
     """
@@ -43,7 +55,7 @@ def verify(*, file: Path | None = None, head: Path | None = None, expect: str | 
 
     log, head = _files(file, head)
     try:
-        verdict = check(log, head, _checkpoint(expect))
+        verdict = check(log, None if no_head else head, _checkpoint(expect), {key} if key else _own_keys())
     except OSError as why:
         raise BedsideError("FILE_UNREADABLE", path=why.filename or log, why=why.strerror) from None
     print(as_json(verdict) if json else "\n".join(_lines(verdict, log)))
@@ -63,7 +75,7 @@ def checkpoint(*, json: Json = False) -> int:
 
     log, head = _files(None, None)
     try:
-        verdict = check(log, head)
+        verdict = check(log, head, None, _own_keys())
     except OSError as why:
         raise BedsideError("FILE_UNREADABLE", path=why.filename or log, why=why.strerror) from None
     if not verdict.whole:
@@ -79,7 +91,17 @@ def _files(file: Path | None, head: Path | None) -> tuple[Path, Path | None]:
 
     folder = load_settings().path("BEDSIDE_DATA") / "audit"
     log = file or folder / LOG
+    if file is None:
+        return log, head or folder / HEAD
     return log, head or next((path for path in (log.with_name(HEAD), folder / HEAD) if path.exists()), None)
+
+
+def _own_keys() -> set[str] | None:
+    """The site's public keys; ``None`` on a machine that has no data folder, such as an auditor's."""
+    from bedside.operations.configuration import load_settings
+    from bedside.storage.keys import KeyFolder
+
+    return KeyFolder(load_settings().path("BEDSIDE_DATA") / "keys", fresh=False).trusted() or None
 
 
 def _checkpoint(expect: str | None) -> tuple[int, str] | None:

@@ -126,6 +126,8 @@ async def _show_tokens(answer: "aiohttp.ClientResponse") -> Any:
 def _show(note: Any) -> None:
     timings = note["timings"]
     print(f"\n\nThe note, a {note['status']} for a clinician to correct:\n\n{note['response']}\n")
+    print(f"Marked [not in source]: {len(note['flags'])}. Those words or numbers are not in the encounter's text;")
+    print("a sentence without a mark was not proved right, only its words and numbers were found.\n")
     print(f"Model: {note['model']} ({note['digest']})")
     print(f"Tokens: {note['promptTokens']} read ({timings['cachedTokens']} from the cache), {note['tokens']} written")
     print(f"Time to first token: {timings['firstTokenMs']:.0f} ms (with loading the model)")

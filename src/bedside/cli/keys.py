@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import App, Parameter
 
 if TYPE_CHECKING:
+    from bedside.storage.keys import KeyFolder
     from bedside.vault import Vault
 
 app = App(name="keys", help_epilogue="", help="The site's keys.\n\nExamples:\n\n    bedside keys new token --dry-run")
@@ -55,6 +56,19 @@ def new(
         act("site:keys:renew", name, work)
     else:
         # Without the key the data folder can't be opened, so this can be recorded only from now on.
+        if name == "audit":
+            _trust_last_signer(folder)
         folder.renew(name)
     print(f"Made {folder.path(name)}. Restart the gateway.")
     return 0
+
+
+def _trust_last_signer(folder: "KeyFolder") -> None:
+    """The key that signed the log so far is lost; from now on its public half is known by this file."""
+    from bedside.audit.log import HEAD
+    from bedside.core.chain import read_head
+
+    path = folder.folder.parent / "audit" / HEAD
+    head = read_head(path.read_bytes()) if path.exists() else None
+    if head:
+        folder.trust(head.key)

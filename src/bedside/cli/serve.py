@@ -2,6 +2,7 @@
 
 import json as jsonlib
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from cyclopts import Parameter
 
@@ -25,6 +26,7 @@ def serve(*, json: Annotated[bool, Parameter(negative=())] = False) -> None:
     from bedside.listen import listen_and_serve
     from bedside.operations.configuration import load_settings
     from bedside.operations.logs import set_up_logs
+    from bedside.runtimes.wire import is_inside
 
     def announce(url: str, password: str | None) -> None:
         if json:
@@ -33,7 +35,11 @@ def serve(*, json: Annotated[bool, Parameter(negative=())] = False) -> None:
         if password:
             print(f"Made the user admin. One-time password, shown only now: {password}")
         print(f"bedside listens on {url}", flush=True)
+        if not is_inside(urlsplit(url).hostname or "", ()):
+            print("Others can reach it, and it speaks plain HTTP: put a proxy with TLS in front.", flush=True)
 
     settings = load_settings()
     set_up_logs(settings.text("BEDSIDE_LOG"))
     listen_and_serve(settings, announce)
+    if not json:
+        print("bedside has stopped.")

@@ -48,9 +48,12 @@ def list_(*, json: Json = False) -> None:
     import asyncio
 
     from bedside.core.clock import iso
+    from bedside.operations.configuration import load_settings
 
-    with vault_here() as vault:
-        users = asyncio.run(vault.accounts.list())
+    users = []
+    if (load_settings().path("BEDSIDE_DATA") / "bedside.db").exists():  # a look makes no data folder
+        with vault_here() as vault:
+            users = asyncio.run(vault.accounts.list())
     if json:
         print_json(
             [{"username": u.username, "role": u.role, "state": _state(u), "created": iso(u.created)} for u in users]

@@ -61,7 +61,7 @@ ERRORS: Mapping[str, ErrorSpec] = {
     "MODEL_UNKNOWN": ErrorSpec(
         Kind.MISSING,
         "There is no model named {name}.",
-        "Near names: {near}. GET /api/local/models lists all.",
+        "Near names: {near}. 'bedside models list' or GET /api/local/models shows all.",
     ),
     "MODEL_NOT_INSTALLED": ErrorSpec(Kind.CONFLICT, "The model {name} is not installed.", "Install it with: {command}"),
     "MODEL_HAS_NO_EYES": ErrorSpec(
@@ -192,7 +192,7 @@ ERRORS: Mapping[str, ErrorSpec] = {
     "AUDIT_BROKEN": ErrorSpec(
         Kind.SETUP,
         "The audit log does not end where its signed head says ({why}).",
-        "Run 'bedside audit verify'. Restore the log from a copy before starting.",
+        "Restore the folder audit/ (log and head) from a backup, then look with 'bedside audit verify'.",
     ),
     # This machine and its set-up
     "SETTING_INVALID": ErrorSpec(Kind.SETUP, "The setting {name} is not right: {why}.", "{help}"),
@@ -211,6 +211,16 @@ ERRORS: Mapping[str, ErrorSpec] = {
         Kind.SETUP,
         "The database {path} is damaged or not ours ({why}).",
         "Move it aside and restore it from a backup; nothing was changed.",
+    ),
+    "STORE_MISSING": ErrorSpec(
+        Kind.SETUP,
+        "The database {path} is gone though the data folder is in use.",
+        "Restore it from a backup, or move the whole data folder aside to begin anew.",
+    ),
+    "DATA_IN_USE": ErrorSpec(
+        Kind.SETUP,
+        "Another gateway runs on the data folder {path}.",
+        "Stop it, or set BEDSIDE_DATA to another folder.",
     ),
     "STORE_UNAVAILABLE": ErrorSpec(
         Kind.UNAVAILABLE,

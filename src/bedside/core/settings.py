@@ -90,13 +90,22 @@ def url(raw: str) -> str:
     if not raw:
         return ""
     parts = urlsplit(raw if "://" in raw else f"http://{raw}")
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    if parts.scheme not in ("http", "https") or not _is_host(parts.hostname or ""):
         raise ValueError("use an address such as http://127.0.0.1:11434")
     try:
         _ = parts.port
     except ValueError:
         raise ValueError("the port is no number from 0 to 65535") from None
     return urlunsplit((parts.scheme, parts.netloc, parts.path.rstrip("/"), "", ""))
+
+
+def _is_host(host: str) -> bool:
+    """A name or an address that can be resolved at all; no zones, which only mean something on one machine."""
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return bool(host) and "%" not in host
 
 
 def path(raw: str) -> Path:

@@ -53,7 +53,7 @@ class Accounts:
             raise BedsideError("TOKEN_MISSING")
         claims = self._tokens.read(token)
         found = self._fresh.get(claims.family)
-        if found is None or found[0] <= self._clock.now():
+        if found is None or found[0] <= self._seconds():
             found = self._remember(await self._principal(claims.family, claims.user_id))
         if found[1].user_id != claims.user_id:
             raise BedsideError("TOKEN_INVALID")
@@ -61,7 +61,7 @@ class Accounts:
 
     def admit_sign_in(self, username: str, address: str) -> None:
         """Raises ``SIGN_IN_THROTTLED`` while this user or address has to wait."""
-        wait = self._throttle.wait(username, address, self._clock.now())
+        wait = self._throttle.wait(username, address, self._seconds())
         if wait > 0:
             seconds = int(wait) + 1
             raise BedsideError("SIGN_IN_THROTTLED", retry_after=seconds, seconds=seconds)
@@ -75,14 +75,16 @@ class Accounts:
         """Raises ``SIGN_IN_FAILED``, after the same time whatever was wrong, or ``SIGN_IN_THROTTLED``."""
         self.admit_sign_in(username, address)
         # Counted before the slow check and taken back after it, so that guesses sent side by side count too.
-        self._throttle.failed(username, address, self._clock.now())
+        self._throttle.failed(username, address, self._seconds())
         user = await self._store.user(username) if _USERNAME.fullmatch(username) else None
         good = await self._passwords.matches(user.password_hash if user else None, password)
         if user is None or not good or user.disabled:
             raise BedsideError("SIGN_IN_FAILED")
         self._throttle.succeeded(username, address)
         if self._passwords.outdated(user.password_hash):
-            await self._store.rehash(user.id, await self._passwords.hash(password))
+            better = await self._passwords.hash(password)
+            if await self._store.rehash(user.id, user.password_hash, better):
+                user = replace(user, password_hash=better)
         return await self._start(user)
 
     async def renew(self, refresh_token: str) -> SignedIn:
@@ -113,16 +115,19 @@ class Accounts:
         """Raises ``SIGN_IN_FAILED``, ``SIGN_IN_THROTTLED``, ``PASSWORD_TOO_WEAK``. Ends all other sessions."""
         self.admit_sign_in(principal.username, address)
         user = await self._store.user_by_id(principal.user_id)
-        self._throttle.failed(principal.username, address, self._clock.now())
+        self._throttle.failed(principal.username, address, self._seconds())
         if user is None or not await self._passwords.matches(user.password_hash, current):
             raise BedsideError("SIGN_IN_FAILED")
         self._throttle.succeeded(principal.username, address)
         check_strength(new, user.username)
         if current == new:
             raise BedsideError("PASSWORD_TOO_WEAK", why="it is the one in use now")
-        await self._store.set_password(user.id, await self._passwords.hash(new), must_change=False)
+        hashed = await self._passwords.hash(new)
+        # Not if an admin has set another one while we were checking.
+        if not await self._store.set_password(user.id, hashed, must_change=False, checked=user.password_hash):
+            raise BedsideError("SIGN_IN_FAILED")
         self._fresh.clear()
-        return await self._start(replace(user, must_change_password=False))
+        return await self._start(replace(user, password_hash=hashed, must_change_password=False))
 
     async def add(self, username: str, role: Role) -> str:
         """Adds a user and returns the one-time password. Raises ``USER_NAME_INVALID``, ``USER_EXISTS``."""
@@ -169,7 +174,7 @@ class Accounts:
         return _principal(user, family)
 
     def _remember(self, principal: Principal) -> tuple[float, Principal]:
-        entry = (self._clock.now() + RECHECK_SECONDS, principal)
+        entry = (self._seconds() + RECHECK_SECONDS, principal)
         self._fresh[principal.family] = entry
         while len(self._fresh) > REMEMBERED:
             self._fresh.popitem(last=False)
@@ -178,7 +183,9 @@ class Accounts:
     async def _start(self, user: User) -> SignedIn:
         family = new_id()
         refresh, hashed = new_refresh_token(family)
-        await self._store.add_session(Session(family, user.id, hashed, self._refresh_expiry(), False))
+        session = Session(family, user.id, hashed, self._refresh_expiry(), False)
+        if not await self._store.add_session(session, user.password_hash):
+            raise BedsideError("SIGN_IN_FAILED")
         return self._signed_in(user, family, refresh)
 
     async def _end(self, family: str) -> None:
@@ -188,6 +195,10 @@ class Accounts:
     def _signed_in(self, user: User, family: str, refresh: str) -> SignedIn:
         token = self._tokens.issue(user.id, user.role, family)
         return SignedIn(_principal(user, family), token, refresh, self._tokens.seconds)
+
+    def _seconds(self) -> float:
+        """Time for waits and for what is believed a while: a clock that is set back must not lengthen either."""
+        return self._clock.tick() / 1e9
 
     def _refresh_expiry(self) -> float:
         return self._clock.now() + self._refresh_seconds

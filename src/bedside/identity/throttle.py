@@ -12,6 +12,7 @@ REMEMBERED = 10_000
 class _Failures:
     count: int
     until: float
+    last: float
 
 
 class Throttle:
@@ -33,7 +34,7 @@ class Throttle:
         for key, free in zip(_keys(username, address), (FREE_PER_USER, FREE_PER_ADDRESS), strict=True):
             count = self._count(key, now) + 1
             delay = min(LONGEST, 2.0 ** (count - free)) if count >= free else 0.0
-            self._failures[key] = _Failures(count, now + delay)
+            self._failures[key] = _Failures(count, now + delay, now)
             self._failures.move_to_end(key)
         while len(self._failures) > REMEMBERED:
             self._failures.popitem(last=False)
@@ -44,7 +45,7 @@ class Throttle:
         user, place = _keys(username, address)
         self._failures.pop(user, None)
         if found := self._failures.get(place):
-            self._failures[place] = _Failures(max(0, found.count - 1), 0.0)
+            self._failures[place] = _Failures(max(0, found.count - 1), 0.0, found.last)
 
     def _until(self, key: str) -> float:
         return self._failures[key].until if key in self._failures else 0.0
@@ -52,7 +53,7 @@ class Throttle:
     def _count(self, key: str, now: float) -> int:
         """Failures so far; a quiet time as long as the longest wait wipes them out."""
         found = self._failures.get(key)
-        return found.count if found and now < found.until + LONGEST else 0
+        return found.count if found and now < max(found.until, found.last) + LONGEST else 0
 
 
 def _keys(username: str, address: str) -> tuple[str, str]:

@@ -8,6 +8,7 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 
 from bedside.core.errors import BedsideError
@@ -24,13 +25,23 @@ def load_settings(folder: Path | None = None, environment: Mapping[str, str] | N
     """
     folder = folder or Path()
     environment = os.environ if environment is None else environment
-    return resolve(
-        [
-            ("environment", environment),
-            (ENV_FILE, _read_env(folder / ENV_FILE)),
-            (TOML_FILE, _read_toml(folder / TOML_FILE)),
-        ]
-    )
+    sources = [
+        ("environment", environment),
+        (ENV_FILE, _read_env(folder / ENV_FILE)),
+        (TOML_FILE, _read_toml(folder / TOML_FILE)),
+    ]
+    for where, words in sources:
+        _refuse_unknown(where, words)
+    return resolve(sources)
+
+
+def _refuse_unknown(where: str, words: Mapping[str, str]) -> None:
+    """A mistyped name would leave the default in force in silence; ours can be told from other programs' names."""
+    for name in words:
+        if name.startswith("BEDSIDE_") and name not in SETTINGS:
+            near = get_close_matches(name, SETTINGS, 1)
+            why = f"there is no such setting (from {where})"
+            raise BedsideError("SETTING_INVALID", name=name, why=why, help=f"Did you mean {near[0]}?" if near else "")
 
 
 def _read_env(path: Path) -> dict[str, str]:

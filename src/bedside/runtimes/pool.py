@@ -23,7 +23,7 @@ class Pool:
         self._missing, self._poll_seconds = missing, poll_seconds
         self._placed: dict[str, Placed] = {}
         self._silent: set[str] = set()
-        self._refreshing = asyncio.Lock()
+        self._refreshing: asyncio.Task[None] | None = None
         self._poller: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -64,12 +64,17 @@ class Pool:
         return {node.name: state for node, state in zip(self.nodes, states, strict=True)}
 
     async def refresh(self) -> None:
-        """Asks every node now. A node that does not answer keeps its last listing, marked silent."""
-        async with self._refreshing:
-            found = await asyncio.gather(*(self._list(node) for node in self.nodes))
-            # In one step: a model that was missing for a moment would send every request here to look for it.
-            # Reversed, so that the preferred node has the last word.
-            self._placed = {name: placed for models in reversed(found) for name, placed in models.items()}
+        """Asks every node now; who comes while that goes on shares it. A node that does not answer keeps its
+        last listing, marked silent."""
+        if self._refreshing is None or self._refreshing.done():
+            self._refreshing = asyncio.create_task(self._refresh())
+        await asyncio.shield(self._refreshing)
+
+    async def _refresh(self) -> None:
+        found = await asyncio.gather(*(self._list(node) for node in self.nodes))
+        # In one step: a model that was missing for a moment would send every request here to look for it.
+        # Reversed, so that the preferred node has the last word.
+        self._placed = {name: placed for models in reversed(found) for name, placed in models.items()}
 
     async def _list(self, node: Runtime) -> dict[str, Placed]:
         try:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select, update
+from sqlalchemy import Connection, Row, Update, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
 from bedside.core.clock import Clock
@@ -38,17 +38,21 @@ class SqlAccounts:
         except IntegrityError:
             raise BedsideError("USER_EXISTS", name=user.username) from None
 
-    async def set_password(self, user_id: str, password_hash: str, must_change: bool) -> None:
-        def work(connection: Connection) -> None:
+    async def set_password(
+        self, user_id: str, password_hash: str, must_change: bool, checked: str | None = None
+    ) -> bool:
+        def work(connection: Connection) -> bool:
             values = {"password_hash": password_hash, "must_change_password": must_change}
-            connection.execute(update(users).where(users.c.id == user_id).values(**values))
-            _end_all(connection, user_id)
+            changed = connection.execute(_still(user_id, checked).values(**values)).rowcount == 1
+            if changed:
+                _end_all(connection, user_id)
+            return changed
 
-        await self._db.write(work)
+        return await self._db.write(work)
 
-    async def rehash(self, user_id: str, password_hash: str) -> None:
-        change = update(users).where(users.c.id == user_id).values(password_hash=password_hash)
-        await self._db.write(lambda c: c.execute(change))
+    async def rehash(self, user_id: str, checked: str, password_hash: str) -> bool:
+        change = _still(user_id, checked).values(password_hash=password_hash)
+        return await self._db.write(lambda c: c.execute(change).rowcount == 1)
 
     async def set_disabled(self, user_id: str, disabled: bool) -> None:
         def work(connection: Connection) -> None:
@@ -61,15 +65,21 @@ class SqlAccounts:
     async def session(self, family: str) -> Session | None:
         return await self._db.read(lambda c: _session(c.execute(select(sessions).where(_is(family))).first()))
 
-    async def add_session(self, session: Session) -> None:
+    async def add_session(self, session: Session, checked: str) -> bool:
         """Also forgets sessions that expired, so that the table stays small."""
         row = {name: getattr(session, name) for name in sessions.c.keys()}  # noqa: SIM118 - columns, not a dict
+        good = select(users.c.id).where(
+            users.c.id == session.user_id, users.c.password_hash == checked, ~users.c.disabled
+        )
 
-        def work(connection: Connection) -> None:
+        def work(connection: Connection) -> bool:
             connection.execute(delete(sessions).where(sessions.c.expires < self._clock.now()))
+            if connection.execute(good).first() is None:
+                return False
             connection.execute(insert(sessions).values(**row))
+            return True
 
-        await self._db.write(work)
+        return await self._db.write(work)
 
     async def rotate(self, family: str, old_hash: str, new_hash: str, expires: float) -> bool:
         change = update(sessions).where(_is(family), sessions.c.current_hash == old_hash, ~sessions.c.ended)
@@ -82,6 +92,12 @@ class SqlAccounts:
 
 def _is(family: str) -> Any:
     return sessions.c.family == family
+
+
+def _still(user_id: str, checked: str | None) -> Update:
+    """A change of the user, if the hash that was checked is still the one stored."""
+    change = update(users).where(users.c.id == user_id)
+    return change if checked is None else change.where(users.c.password_hash == checked)
 
 
 def _end_all(connection: Connection, user_id: str) -> None:

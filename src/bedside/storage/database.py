@@ -56,6 +56,11 @@ class Database:
 
         return await self._call(self._reader, run)
 
+    def in_use(self) -> bool:
+        """Whether there is any account: then this data folder has a history."""
+        with self._engine.connect() as connection:
+            return connection.execute(text("SELECT 1 FROM users LIMIT 1")).first() is not None
+
     def close(self) -> None:
         self._writer.shutdown()
         self._reader.shutdown()

@@ -54,6 +54,19 @@ def exclusive(path: Path, waiting: Callable[[], None] | None = None) -> Iterator
         yield
 
 
+@contextmanager
+def alone(path: Path) -> Iterator[bool]:
+    """Whether nobody else holds the lock at ``path``; if so, it is held. Does not wait."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with open(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "ab") as file:
+        free = _try(file.fileno())
+        try:
+            yield free
+        finally:
+            if free:
+                _release(file.fileno())
+
+
 def file_lock(path: Path) -> Callable[[], AbstractContextManager[None]]:
     """The same for a lock that is taken often: ``with lock(): ...``, the file stays open between blocks.
 

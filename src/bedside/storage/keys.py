@@ -4,6 +4,7 @@
 hashes of prompts and answers in audit records (HMAC-SHA-256).
 """
 
+import base64
 import os
 import secrets
 import sys
@@ -31,14 +32,8 @@ class KeyFolder:
 
     def signing(self, name: str) -> Ed25519PrivateKey:
         """An Ed25519 key. Raises ``KEY_MISSING`` or ``KEY_UNSAFE``."""
-        pem = self._read(name)
-        try:
-            key = serialization.load_pem_private_key(pem, None)
-        except ValueError:
-            raise BedsideError("KEY_UNSAFE", path=self.path(name), why="is damaged") from None
-        if not isinstance(key, Ed25519PrivateKey):
-            raise BedsideError("KEY_UNSAFE", path=self.path(name), why="is not an Ed25519 key")
-        return key
+        self._read(name)
+        return _load(self.path(name))
 
     def secret(self, name: str) -> bytes:
         """32 random bytes. Raises ``KEY_MISSING`` or ``KEY_UNSAFE``."""
@@ -46,6 +41,17 @@ class KeyFolder:
         if len(key) != 32:
             raise BedsideError("KEY_UNSAFE", path=self.path(name), why="is damaged")
         return key
+
+    def trusted(self) -> set[str]:
+        """Public keys whose signatures on the audit log are the site's own: today's and earlier ones."""
+        files = [self.path("audit"), *self.folder.glob("audit.key.*")]
+        found = {public_key(_load(path)) for path in files if path.exists()}
+        return found | set(_lines(self.folder / "audit.trusted"))
+
+    def trust(self, key: str) -> None:
+        """Takes a public key for the site's own although its file is lost."""
+        with (self.folder / "audit.trusted").open("a", encoding="ascii") as file:
+            file.write(f"{key}\n")
 
     def path(self, name: str) -> Path:
         return self.folder / f"{name}.key"
@@ -77,6 +83,25 @@ class KeyFolder:
             file.write(secrets.token_bytes(32) if name == "text" else _pem(Ed25519PrivateKey.generate()))
             file.flush()
             os.fsync(file.fileno())
+
+
+def public_key(key: Ed25519PrivateKey) -> str:
+    """The public half in base64, as it stands in the head of the audit log."""
+    return base64.b64encode(key.public_key().public_bytes_raw()).decode("ascii")
+
+
+def _load(path: Path) -> Ed25519PrivateKey:
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), None)
+    except ValueError:
+        raise BedsideError("KEY_UNSAFE", path=path, why="is damaged") from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise BedsideError("KEY_UNSAFE", path=path, why="is not an Ed25519 key")
+    return key
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text(encoding="ascii").split() if path.exists() else []
 
 
 def _pem(key: Ed25519PrivateKey) -> bytes:
