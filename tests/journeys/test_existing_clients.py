@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from tests.api.test_rest import png
-from tests.journeys.started import node_beside, signed_in, started
+from tests.journeys.started import bedside, node_beside, signed_in, started
 from tests.ollama_like import Model
 
 CURLS = [
@@ -82,3 +82,27 @@ async def test_a_node_that_goes_away_is_said_and_what_is_left_goes_on(tmp_path: 
             assert status["ollamaRunning"] is False
             async with http.post("/api/local/process", json={"modelName": "fake:text", "prompt": "a"}) as answer:
                 assert answer.status == 200
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("signals", [1, 2])
+async def test_work_that_is_cut_off_by_a_shutdown_is_told_so_and_recorded(tmp_path: Path, signals: int) -> None:
+    """One signal and a short drain, or a second signal from somebody who does not want to wait."""
+    drain = "1" if signals == 1 else "600"
+    with node_beside(pace=0.2, answer=lambda _: "word " * 500, models=MODELS) as node:
+        with started(tmp_path, OLLAMA_URL=node.url, BEDSIDE_DRAIN_SECONDS=drain) as gateway:
+            async with signed_in(gateway) as http:
+                body = {"modelName": "mistral:7b", "prompt": "a", "stream": True}
+                async with http.post("/api/local/process", json=body) as answer:
+                    await answer.content.readline()
+                    for _ in range(signals):
+                        gateway.process.terminate()
+                        await asyncio.sleep(0.5)
+                    rest = (await answer.content.read()).decode()
+            assert await asyncio.to_thread(gateway.process.wait, 30) == 0
+    verdict = json.loads(bedside(gateway.env, "audit", "verify", "--json").stdout)
+    assert (verdict["whole"], verdict["openIntents"]) == (True, [])
+    log = (tmp_path / "data" / "audit" / "log.jsonl").read_text()
+    assert '"reason":"INTERRUPTED"' in log
+    if signals == 1:
+        assert "SHUTTING_DOWN" in rest

@@ -291,4 +291,8 @@ class _Lines:
         tenth = done * 10 // total if total else 10
         if tenth > self._tenth:
             self._tenth = tenth
-            print(f"{self._name}: {human(done)} of {human(total)} ({tenth * 10} %)", file=sys.stderr, flush=True)
+            print(
+                f"{self._name}: {human(done)} of {human(total)} ({done * 100 // total if total else 100} %)",
+                file=sys.stderr,
+                flush=True,
+            )
