@@ -16,6 +16,7 @@ from bedside.gateway.admission import Admission
 from bedside.gateway.handle import Gateway, Limits
 from bedside.gateway.recorded import recorded
 from bedside.gateway.turnstile import Turnstile
+from bedside.models import gguf
 from bedside.models.catalogue import built_in
 from bedside.models.store import ModelStore
 from bedside.operations.hardware import engine_threads, free_memory
@@ -62,9 +63,17 @@ def _embedded(settings: Settings) -> EmbeddedRuntime:
         threads=engine_threads(),
         free_memory=free_memory,
         gpu=settings.text("GPU_ACCELERATION"),
+        check=check_file,
         patience=Patience(load=settings.number("BEDSIDE_LOAD_SECONDS")),
     )
     return EmbeddedRuntime(config, Library(store))
+
+
+def check_file(path: Path) -> None:
+    """The file is in the store itself and its header is sound; looked at before every load. Raises ``GGUF_INVALID``."""
+    if path.is_symlink():
+        raise BedsideError("GGUF_INVALID", path=path.name, why="it is a link to a file elsewhere")
+    gguf.read(path)
 
 
 class Library:

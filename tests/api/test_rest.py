@@ -260,6 +260,20 @@ async def test_a_client_that_leaves_frees_its_place_and_the_node(tmp_path: Path)
         assert outcomes() == [Outcome.CLIENT_GONE, Outcome.CLIENT_GONE]
 
 
+async def test_a_client_that_leaves_in_the_middle_of_its_own_body_is_no_error_of_ours(tmp_path: Path) -> None:
+    async with program(tmp_path) as p:
+        await p.user("dr.lee", Role.PROVIDER)
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(p.url.rpartition(":")[2]))
+        head = f"POST /api/local/process HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {p.tokens['dr.lee']}\r\n"
+        writer.write(head.encode() + b"Content-Length: 100\r\n\r\n{")
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+        assert await reader.read() == b""
+        assert (await p.ask("GET", "/api/health")).status == 200
+        assert p.server.turnstile.state["running"] == 0
+
+
 async def test_who_must_wait_is_told_the_place_and_who_is_too_many_is_sent_away(tmp_path: Path) -> None:
     fake = FakeRuntime(pace=0.2)
     async with program(tmp_path, [fake], OLLAMA_NUM_PARALLEL="1", OLLAMA_MAX_QUEUE="1") as p:

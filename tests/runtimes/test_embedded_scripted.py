@@ -23,7 +23,10 @@ MODELS = [EngineModel(ModelInfo(name, name, 1, installed=True), Path(name)) for 
 
 @asynccontextmanager
 async def running(
-    max_loaded: int = 1, parallel: int = 4, free: Callable[[], int] = free_memory
+    max_loaded: int = 1,
+    parallel: int = 4,
+    free: Callable[[], int] = free_memory,
+    check: Callable[[Path], object] = str,
 ) -> AsyncIterator[EmbeddedRuntime]:
     config = EmbeddedConfig(
         threads=1,
@@ -32,6 +35,7 @@ async def running(
         max_loaded=max_loaded,
         patience=PATIENCE,
         free_memory=free,
+        check=check,
         command=program(),
     )
     runtime = EmbeddedRuntime(config, lambda: MODELS)
@@ -74,6 +78,17 @@ async def test_a_model_that_does_not_fit_into_memory_is_refused_before_it_is_loa
         assert caught.value.code == "MEMORY_SHORT"
         free[0] *= 100
         assert await collect(runtime, ask("please say"))
+
+
+async def test_a_file_that_may_not_be_loaded_is_refused_every_time_it_is_asked_for() -> None:
+    def check(path: Path) -> None:
+        raise BedsideError("GGUF_INVALID", path=path.name, why="it is a link to a file elsewhere")
+
+    async with running(check=check) as runtime:
+        for _ in range(2):
+            with pytest.raises(BedsideError) as caught:
+                await collect(runtime, ask("please say"))
+            assert caught.value.code == "GGUF_INVALID"
 
 
 async def test_a_prompt_that_was_cut_is_noticed_in_the_final_record() -> None:

@@ -7,12 +7,15 @@ from typing import Any
 
 from pydantic import BaseModel
 from pydantic_core import to_json
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Send
 
 from bedside.api.problems import STATUS, as_json, headers
 from bedside.core.errors import BedsideError
 
 PING_SECONDS = 10.0
+UNREAD_SECONDS = 60.0
+"""How long a client may leave an event unread before it counts as gone: it holds a place and a node."""
 
 
 def success(data: BaseModel | list[BaseModel] | Mapping[str, Any] | None) -> bytes:
@@ -41,7 +44,7 @@ class EventStream:
     def __init__(self, send: Send) -> None:
         self._send = send
         self.started = False
-        self._quiet = True
+        self._quiet, self._unread = True, False
         self._pinger = asyncio.create_task(self._ping())
 
     async def event(self, name: str, data: bytes) -> None:
@@ -50,9 +53,9 @@ class EventStream:
 
     async def close(self) -> None:
         self._pinger.cancel()
-        with suppress(asyncio.CancelledError):
+        with suppress(asyncio.CancelledError, ClientDisconnect):
             await self._pinger
-        if self.started:
+        if self.started and not self._unread:
             await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _ping(self) -> None:
@@ -68,7 +71,12 @@ class EventStream:
             self.started = True
             fields = [(b"content-type", b"text/event-stream"), (b"x-accel-buffering", b"no")]
             await self._send({"type": "http.response.start", "status": 200, "headers": fields})
-        await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        try:
+            async with asyncio.timeout(UNREAD_SECONDS):
+                await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
+        except TimeoutError:
+            self._unread = True
+            raise ClientDisconnect from None
 
 
 async def unless_gone(receive: Receive, work: Coroutine[Any, Any, None]) -> None:

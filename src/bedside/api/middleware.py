@@ -6,6 +6,7 @@ import time
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 import structlog
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bedside.api.answers import send_failure
@@ -42,6 +43,8 @@ class Edge:
             if not call.status:
                 await send_failure(call.send, BedsideError("SHUTTING_DOWN"), call.id)
             raise
+        except ClientDisconnect:
+            call.code = "CLIENT_GONE"
         except Exception as why:
             error = known(why)
             call.code = error.code

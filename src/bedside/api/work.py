@@ -6,6 +6,7 @@ from contextlib import aclosing
 from typing import Any
 
 from pydantic_core import to_json
+from starlette.requests import ClientDisconnect
 
 from bedside.api import schemas as s
 from bedside.api.answers import EventStream, send_json, success, unless_gone
@@ -56,6 +57,8 @@ class Work:
         except asyncio.CancelledError:
             if out.started:  # when it was the client who left, nobody reads this
                 await out.event("error", to_json(as_json(BedsideError("SHUTTING_DOWN"), call.context.request_id)))
+            raise
+        except ClientDisconnect:
             raise
         except Exception as why:
             if not out.started:

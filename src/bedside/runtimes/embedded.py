@@ -46,7 +46,7 @@ class EngineModel:
 class EmbeddedConfig:
     """``context`` in tokens per model, all its ``parallel`` slots together; ``prompt_cache_mib`` in MiB per model.
 
-    ``free_memory`` tells the bytes that are left.
+    ``free_memory`` tells the bytes that are left; ``check`` raises if a file may not be loaded.
     ``threads`` per engine; ``max_loaded`` models are in memory at once; ``gpu``: ``auto``, ``true`` or ``false``.
     ``command`` runs the child.
     """
@@ -58,6 +58,7 @@ class EmbeddedConfig:
     max_loaded: int = 2
     prompt_cache_mib: int = 512
     gpu: str = "auto"
+    check: Callable[[Path], object] = str
     patience: Patience = field(default_factory=Patience)
     command: Sequence[str] = COMMAND
 
@@ -223,6 +224,7 @@ class EmbeddedRuntime(Runtime):
 
     def _place(self, model: EngineModel, victims: Sequence[str]) -> Engine:
         config = self._config
+        config.check(model.path)
         self._check_memory(model, [self._engines[path].model for path in victims])
         leaving = [self._engines.pop(path) for path in victims]
         process = EngineProcess(
