@@ -142,6 +142,7 @@ async def test_a_request_that_is_cancelled_just_as_its_turn_comes_passes_the_tur
     await asyncio.gather(waiter, return_exceptions=True)
     turnstile.leave(ticket(1))
     await turnstile.wait(ticket(2))
+    assert turnstile.state["waiting"] == 0
 
 
 @pytest.mark.anyio

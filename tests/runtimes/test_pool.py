@@ -83,6 +83,7 @@ async def test_listings_are_polled_in_the_background() -> None:
     node.model_names = ("x", "z")
     while len(nodes.placed()) < 2:
         await asyncio.sleep(0.01)
+    assert [placed.info.name for placed in nodes.placed()] == ["x", "z"]
     await nodes.stop()
 
 
