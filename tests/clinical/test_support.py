@@ -47,6 +47,11 @@ def test_only_the_sentence_that_has_no_support_is_marked() -> None:
     assert mark(text, found) == "Chest pain since two days. Fever of 39.4. [not in source] HR 88."
 
 
+def test_the_numbers_of_a_list_are_not_statements() -> None:
+    text = "1. Chest pain since two days.\n2. Admit for observation tonight.\nHR 9."
+    assert [found.text for found in unsupported(text, SOURCE)] == ["Admit for observation tonight.", "HR 9."]
+
+
 @given(st.text(max_size=300), st.text(max_size=300))
 def test_any_text_is_judged_and_nothing_is_lost_by_marking(text: str, source: str) -> None:
     found = unsupported(text, source)

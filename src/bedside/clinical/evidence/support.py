@@ -13,6 +13,7 @@ ENOUGH = 0.6
 
 _SENTENCE = re.compile(r"[^.!?\n]+(?:[.!?](?=\d)[^.!?\n]+)*[.!?]?")
 _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
+_LIST_MARK = re.compile(r"\d{1,2}[.)]")
 _WORD = re.compile(r"[a-z]{3,}")
 _NO_CLAIM = re.compile(r"([\w ]+:\s*)?(none|not documented|no documented [\w ]+)\W*", re.IGNORECASE)
 _PLAIN = frozenset(
@@ -35,8 +36,15 @@ class Unsupported:
 def unsupported(text: str, source: str) -> Sequence[Unsupported]:
     """The sentences of ``text`` that do not rest on ``source``."""
     numbers, words = set(_NUMBER.findall(source)), _stems(source)
-    sentences = (match.group().strip() for match in _SENTENCE.finditer(text))
+    found = (match for match in _SENTENCE.finditer(text) if not _is_list_mark(match, text))
+    sentences = (match.group().strip() for match in found)
     return [Unsupported(s, reason) for s in sentences if s and (reason := _reason(s, numbers, words))]
+
+
+def _is_list_mark(match: re.Match[str], text: str) -> bool:
+    """``1.`` at the start of a line counts an item; it is no statement."""
+    at_line_start = text[: match.start()].rstrip(" \t")[-1:] in ("", "\n")
+    return at_line_start and _LIST_MARK.fullmatch(match.group().strip()) is not None
 
 
 def mark(text: str, bad: Sequence[Unsupported]) -> str:
