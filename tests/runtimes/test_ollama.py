@@ -314,7 +314,7 @@ async def test_the_node_notices_at_once_when_the_reader_leaves() -> None:
         events = runtime.generate(QUESTION)
         await anext(events)
         await events.aclose()
-        await asyncio.wait_for(node.left.wait(), 10)
+        assert await asyncio.wait_for(node.left.wait(), 10)
 
 
 async def test_the_node_notices_when_the_reader_leaves_before_the_first_token() -> None:
@@ -323,7 +323,7 @@ async def test_the_node_notices_when_the_reader_leaves_before_the_first_token() 
         while not node.running:
             await asyncio.sleep(0.001)
         task.cancel()
-        await asyncio.wait_for(node.left.wait(), 10)
+        assert await asyncio.wait_for(node.left.wait(), 10)
 
 
 async def test_stopping_ends_what_is_running_with_an_error_and_not_with_silence() -> None:
@@ -346,13 +346,13 @@ async def test_one_connection_serves_one_question_after_another() -> None:
 async def test_an_answer_is_whole_even_when_the_stream_has_no_end_mark() -> None:
     async with OllamaLike(mishap="no end mark") as node, driving(node) as runtime:
         ending(await collect(runtime))
-        await asyncio.wait_for(node.left.wait(), 10)
+        assert await asyncio.wait_for(node.left.wait(), 10)
 
 
 async def test_loading_may_take_longer_than_a_stall() -> None:
     """Ollama sends nothing while it loads; only between records is silence a stall."""
     async with OllamaLike(first=0.5) as node, driving(node) as runtime:
-        ending(await collect(runtime, replace(QUESTION, stall_seconds=0.2)))
+        assert ending(await collect(runtime, replace(QUESTION, stall_seconds=0.2))).completion_tokens > 0
 
 
 async def test_the_key_goes_along_and_its_absence_is_an_error_of_the_node() -> None:
